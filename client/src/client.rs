@@ -1,0 +1,227 @@
+//! A client of one broker: where it is, and one connection for each kind of
+//! traffic.
+//!
+//! Appends, reads and control have connections of their own: one connection is
+//! driven by one task and shares one flow control window, so that a reader that
+//! does not read would hold up everybody's appends.
+
+use std::{sync::Arc, time::Duration};
+
+use tillroll_proto::v1::{self, log_service_client::LogServiceClient, topic_service_client::TopicServiceClient};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::{
+    Admin, Append, AppendSession, Appended, Error, ErrorKind, ProducerBuilder, ProducerIdentity, ReaderBuilder,
+    ServerInfo, append,
+    channel::{DECODED_MESSAGE_BYTES_MAX, tune},
+};
+
+/// A client of one broker. Cheap to clone; clones share the connections, which
+/// are made anew by themselves when they break.
+#[derive(Clone, Debug)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    url: String,
+    appends: LogServiceClient<Channel>,
+    reads: LogServiceClient<Channel>,
+    control: LogServiceClient<Channel>,
+    topics: TopicServiceClient<Channel>,
+    server: ServerInfo,
+}
+
+impl Client {
+    /// Connects to a broker, such as `127.0.0.1:7420` or
+    /// `http://127.0.0.1:7420`, and asks who it is.
+    ///
+    /// **Errors**: `InvalidInput` for a URL that is none, `Unsupported` for
+    /// `https`, `Unavailable` when nobody answers.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        Self::builder().connect(url).await
+    }
+
+    /// Settings before connecting.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder { timeout: Duration::from_secs(10), name: None }
+    }
+
+    /// Where the broker is.
+    pub fn url(&self) -> &str {
+        &self.inner.url
+    }
+
+    /// What the server said of itself when this client connected. Ask
+    /// [`Admin::server_info`] for what it says now.
+    pub fn server(&self) -> &ServerInfo {
+        &self.inner.server
+    }
+
+    /// A producer for one topic.
+    pub fn producer(&self, topic: impl Into<String>) -> ProducerBuilder {
+        ProducerBuilder::new(self.clone(), topic.into())
+    }
+
+    /// A reader of one topic.
+    pub fn reader(&self, topic: impl Into<String>) -> ReaderBuilder {
+        ReaderBuilder::new(self.clone(), topic.into())
+    }
+
+    /// Topics and the server.
+    pub fn admin(&self) -> Admin {
+        Admin::new(self.clone())
+    }
+
+    /// Sends one append and waits until it is on disk. It is sent once: whether
+    /// to try again is the caller's to decide, by [`Error::is_retryable`], and
+    /// is only safe against duplicates under the same stamp.
+    ///
+    /// **Durability**: when this returns `Ok`, every record is on disk and
+    /// visible, in one step.
+    pub async fn append(&self, append: Append) -> Result<Appended, Error> {
+        append::send(self, append).await
+    }
+
+    /// Registers a producer, or takes its name over and fences whoever had it.
+    /// Without a name the server makes one up and forgets it when it was idle
+    /// for `idle_expiry`, at most 7 days. For a named one zero means never.
+    pub async fn init_producer(&self, name: Option<&str>, idle_expiry: Duration) -> Result<ProducerIdentity, Error> {
+        append::init_producer(self, name, idle_expiry).await
+    }
+
+    /// Opens a stream for prepared appends, without retries. Most programs want
+    /// [`Client::producer`].
+    pub async fn append_session(&self) -> Result<AppendSession, Error> {
+        AppendSession::open(self).await
+    }
+
+    pub(crate) fn appends(&self) -> LogServiceClient<Channel> {
+        self.inner.appends.clone()
+    }
+
+    pub(crate) fn reads(&self) -> LogServiceClient<Channel> {
+        self.inner.reads.clone()
+    }
+
+    pub(crate) fn control(&self) -> LogServiceClient<Channel> {
+        self.inner.control.clone()
+    }
+
+    pub(crate) fn topics(&self) -> TopicServiceClient<Channel> {
+        self.inner.topics.clone()
+    }
+}
+
+/// Settings of a [`Client`].
+#[derive(Clone, Debug)]
+pub struct ClientBuilder {
+    timeout: Duration,
+    name: Option<String>,
+}
+
+impl ClientBuilder {
+    /// How long connecting may take; 10 s unless set.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// What the program calls itself, for the server's logs.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Connects. See [`Client::connect`].
+    pub async fn connect(self, url: &str) -> Result<Client, Error> {
+        let url = normalize(url)?;
+        let endpoint = self.endpoint(&url)?;
+        let log =
+            |channel: Channel| LogServiceClient::new(channel).max_decoding_message_size(DECODED_MESSAGE_BYTES_MAX);
+        let control = endpoint.connect_lazy();
+        let context = format!("connect to {url}");
+        let asked = log(control.clone());
+        let server = self.ask(&context, asked).await?;
+        Ok(Client {
+            inner: Arc::new(Inner {
+                appends: log(endpoint.connect_lazy()),
+                reads: log(endpoint.connect_lazy()),
+                topics: TopicServiceClient::new(control.clone()).max_decoding_message_size(DECODED_MESSAGE_BYTES_MAX),
+                control: log(control),
+                url,
+                server,
+            }),
+        })
+    }
+
+    async fn ask(&self, context: &str, mut control: LogServiceClient<Channel>) -> Result<ServerInfo, Error> {
+        let call = control.get_server(v1::GetServerRequest {});
+        let answer = tokio::time::timeout(self.timeout, call).await.map_err(|_| {
+            let waited = self.timeout.as_secs_f64();
+            Error::local(ErrorKind::Unavailable, format!("{context}: no answer in {waited} s"))
+        })?;
+        let answer = answer.map_err(|status| Error::from_status(context, &status))?;
+        Ok(ServerInfo::from_wire(answer.into_inner()))
+    }
+
+    fn endpoint(&self, url: &str) -> Result<Endpoint, Error> {
+        let wrong = |cause: tonic::transport::Error| {
+            Error::local(ErrorKind::InvalidInput, format!("not a broker's URL url={url}: {cause}"))
+        };
+        let agent = match &self.name {
+            Some(name) => format!("{name} tillroll-client/{}", env!("CARGO_PKG_VERSION")),
+            None => format!("tillroll-client/{}", env!("CARGO_PKG_VERSION")),
+        };
+        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(wrong)?;
+        Ok(tune(endpoint.user_agent(agent).map_err(wrong)?))
+    }
+}
+
+/// `host:port` with or without a scheme becomes a URL.
+fn normalize(url: &str) -> Result<String, Error> {
+    match url.split_once("://") {
+        None if url.is_empty() => Err(Error::local(ErrorKind::InvalidInput, "the broker's URL is empty")),
+        None => Ok(format!("http://{url}")),
+        Some(("http", _)) => Ok(url.trim_end_matches('/').to_owned()),
+        Some((scheme, _)) => {
+            Err(Error::local(ErrorKind::Unsupported, format!("only http:// is served yet scheme={scheme}")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_may_leave_out_its_scheme() {
+        for (given, meant) in [
+            ("127.0.0.1:7420", "http://127.0.0.1:7420"),
+            ("http://127.0.0.1:7420", "http://127.0.0.1:7420"),
+            ("http://[::1]:7420/", "http://[::1]:7420"),
+        ] {
+            assert_eq!(normalize(given).expect("valid"), meant);
+        }
+        assert_eq!(normalize("").expect_err("empty").kind(), ErrorKind::InvalidInput);
+        let secure = normalize("https://x").expect_err("no TLS yet");
+        assert_eq!(secure.kind(), ErrorKind::Unsupported);
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_says_how_to_start_a_broker() {
+        // A port that was free a moment ago has nobody listening.
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .and_then(|listener| listener.local_addr())
+            .expect("a free port")
+            .port();
+        let error = Client::connect(&format!("127.0.0.1:{port}")).await.expect_err("nobody there");
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.has_no_side_effects());
+        assert!(error.hint().is_some_and(|hint| hint.contains("tillroll dev")), "{error}");
+        assert!(error.message().contains("refused"), "{error}");
+    }
+}

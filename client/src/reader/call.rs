@@ -1,0 +1,190 @@
+//! One read, over as many `Read` calls as it takes: knows the next offset of
+//! each partition, and opens the call again from there when it breaks.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tillroll_proto::v1::{self, read_response};
+use tokio::time::timeout;
+
+use super::{Event, Position, ReadBatch, ReaderBuilder};
+use crate::{Client, Error, ErrorKind, retry::Backoff};
+
+/// What a reader asks the server to send at least this often.
+const HEARTBEAT_MS: u32 = 10_000;
+/// The longest silence before the server is taken for dead.
+const SILENCE: Duration = Duration::from_millis(3 * HEARTBEAT_MS as u64);
+
+pub(crate) struct Call {
+    client: Client,
+    topic: Arc<str>,
+    /// What to ask for, but for the places and the limit.
+    request: v1::ReadRequest,
+    /// The next offset of each partition that is known.
+    next: BTreeMap<u32, u64>,
+    /// The next offset of any other partition.
+    next_elsewhere: u64,
+    limit: Option<u64>,
+    follow: bool,
+    caught_up: bool,
+    responses: Option<tonic::Streaming<v1::ReadResponse>>,
+    backoff: Backoff,
+}
+
+impl Call {
+    pub(crate) async fn open(settings: ReaderBuilder) -> Result<Self, Error> {
+        let ReaderBuilder { client, topic, partitions, from, resume, follow, limit, key, retry_for } = settings;
+        let mut next = BTreeMap::new();
+        let mut start = from;
+        if from.moves() {
+            let found = client.admin().find_offsets(&topic, from).await?;
+            let chosen = |partition: &u32| partitions.is_empty() || partitions.contains(partition);
+            next.extend(found.into_iter().filter(|(partition, _)| chosen(partition)));
+            // Partitions that come later are new as a whole.
+            start = Position::Earliest;
+        }
+        next.extend(resume);
+        let stop = if follow { v1::ReadStop::Follow } else { v1::ReadStop::AtEnd };
+        // With a filter the server takes batches apart anyway.
+        let format = if key.is_some() { v1::ReadFormat::Records } else { v1::ReadFormat::Encoded };
+        let mut call = Self {
+            request: v1::ReadRequest {
+                topic: topic.clone(),
+                partitions,
+                start: Some(start.into_wire()),
+                stop: stop.into(),
+                format: format.into(),
+                key,
+                heartbeat_ms: HEARTBEAT_MS,
+                ..v1::ReadRequest::default()
+            },
+            topic: topic.into(),
+            client,
+            next,
+            next_elsewhere: match start {
+                Position::Offset(offset) => offset,
+                _ => 0,
+            },
+            limit,
+            follow,
+            caught_up: false,
+            responses: None,
+            backoff: Backoff::new(retry_for),
+        };
+        if call.limit != Some(0) {
+            call.responses = Some(call.connect().await?);
+        }
+        Ok(call)
+    }
+
+    /// The next batch or that the read has caught up; `None` at its end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Event>, Error> {
+        loop {
+            if self.limit == Some(0) || (self.caught_up && !self.follow) {
+                return Ok(None);
+            }
+            let event = match self.receive().await {
+                Ok(event) => event,
+                Err(error) => {
+                    self.responses = None;
+                    self.pause(error).await?;
+                    continue;
+                }
+            };
+            match event {
+                read_response::Event::Heartbeat(_) => {}
+                read_response::Event::CaughtUp(_) if self.caught_up => {}
+                read_response::Event::CaughtUp(_) => {
+                    self.caught_up = true;
+                    return Ok(Some(Event::CaughtUp));
+                }
+                read_response::Event::Batch(batch) => {
+                    let batch = self.take(batch)?;
+                    if !batch.is_empty() {
+                        return Ok(Some(Event::Batch(batch)));
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, batch: v1::Batch) -> Result<ReadBatch, Error> {
+        self.backoff.reset();
+        let partition = batch.partition;
+        let from = self.next.get(&partition).copied().unwrap_or(self.next_elsewhere);
+        let batch = ReadBatch::from_wire(&self.topic, batch, from, self.limit)?;
+        self.next.insert(partition, batch.next_offset());
+        if let Some(limit) = &mut self.limit {
+            *limit -= batch.len() as u64;
+        }
+        Ok(batch)
+    }
+
+    async fn receive(&mut self) -> Result<read_response::Event, Error> {
+        let responses = match self.responses.take() {
+            Some(responses) => responses,
+            None => connect(&self.client, self.request()).await?,
+        };
+        let responses = self.responses.insert(responses);
+        let message = timeout(SILENCE, responses.message())
+            .await
+            .map_err(|_| lost(&format!("the server sent nothing for {} s", SILENCE.as_secs())))?
+            .map_err(|status| read_error(&self.topic, &status))?;
+        let message = message.ok_or_else(|| lost("the server ended the read"))?;
+        message.event.ok_or_else(|| Error::protocol("the read sent something unknown"))
+    }
+
+    async fn connect(&mut self) -> Result<tonic::Streaming<v1::ReadResponse>, Error> {
+        loop {
+            match connect(&self.client, self.request()).await {
+                Ok(responses) => return Ok(responses),
+                Err(error) => self.pause(error).await?,
+            }
+        }
+    }
+
+    /// The request that goes on where the read stands.
+    fn request(&self) -> v1::ReadRequest {
+        v1::ReadRequest {
+            resume: self
+                .next
+                .iter()
+                .map(|(&partition, &next_offset)| v1::PartitionOffset { partition, next_offset })
+                .collect(),
+            max_records: self.limit.unwrap_or(0),
+            ..self.request.clone()
+        }
+    }
+
+    /// Waits before the next try, or says that there is none.
+    async fn pause(&mut self, error: Error) -> Result<(), Error> {
+        // A connection that dies in the middle of a message shows as an error
+        // of the protocol below.
+        let broke = error.kind() == ErrorKind::Protocol && error.reason().is_none();
+        if !error.is_retryable() && !broke {
+            return Err(error);
+        }
+        tracing::debug!(topic = %self.topic, %error, "read broke");
+        match self.backoff.after(&error) {
+            Some(delay) => tokio::time::sleep(delay).await,
+            None => {
+                let seconds = self.backoff.elapsed().as_secs();
+                return Err(error.given_up(&format!("gave up after {seconds} s")));
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn connect(client: &Client, request: v1::ReadRequest) -> Result<tonic::Streaming<v1::ReadResponse>, Error> {
+    let topic = request.topic.clone();
+    let answer = client.reads().read(request).await;
+    answer.map(tonic::Response::into_inner).map_err(|status| read_error(&topic, &status))
+}
+
+fn read_error(topic: &str, status: &tonic::Status) -> Error {
+    Error::from_status(&format!("read {topic}"), status)
+}
+
+fn lost(what: &str) -> Error {
+    Error::local(ErrorKind::Unavailable, what)
+}

@@ -1,0 +1,344 @@
+//! Who gets in: well-formed? fits? is there room? "Who may" is the server's question.
+//!
+//! Runs on the caller's thread, off the road: batches are decompressed (bounded), taken apart record by record and
+//! counted here, and plain records without a partition are divided over partitions. What comes out is a request that
+//! `sequence` can decide without looking at a single record.
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::{
+    batch::{Batch, BatchFault},
+    budget::Permit,
+    codec::Codec,
+    error::{Refusal, Sized},
+    id::{Partition, TopicId},
+    journal::{
+        frame::FRAME_HEADER_BYTES,
+        op::{BatchOp, Op},
+    },
+    limits,
+    record::{self, RecordFault, RecordLimits},
+    request::{Append, AppendBatch, Appended, Check, Content, InitProducer, ProducerOpened, Stamp, TopicConfig, TopicCreated},
+    table::{Applied, row::TopicRow},
+    ticket::Reply,
+};
+
+pub mod room;
+
+/// A request on its way to `sequence`, with the room that it holds.
+#[derive(Debug)]
+pub struct Admitted {
+    /// What is asked, and who waits for the answer.
+    pub request: Request,
+    /// Given back with the answer.
+    pub permit: Option<Permit>,
+}
+
+/// What may be asked of `sequence`.
+#[derive(Debug)]
+pub enum Request {
+    /// An append.
+    Append(Box<AdmittedAppend>, Reply<Appended>),
+    /// A producer's registration.
+    InitProducer(InitProducer, Reply<ProducerOpened>),
+    /// A topic's creation; the flag is "only say what would be".
+    CreateTopic(String, TopicConfig, bool, Reply<TopicCreated>),
+    /// A topic's deletion.
+    DeleteTopic(String, TopicId, Reply<()>),
+}
+
+/// An append whose records are all well-formed.
+#[derive(Debug, Default)]
+pub struct AdmittedAppend {
+    /// Batches with their partitions.
+    pub parts: Vec<Part>,
+    /// The topic of each batch of the request, as asked.
+    pub names: Vec<String>,
+    /// Who appends.
+    pub stamp: Option<Stamp>,
+    /// What must hold.
+    pub checks: Vec<Check>,
+    /// XXH3-64 of what was asked: names, partitions as asked, the batches' checksums and counts.
+    pub content_hash: u64,
+    /// A topic was missing: refused with this, unless the stamp shows a retry of an append that was accepted.
+    pub missing: Option<Refusal>,
+}
+
+/// A batch, or the part of one that goes to one partition.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// The batch's place in the request.
+    pub batch_index: u32,
+    /// The topic's name.
+    pub topic: String,
+    /// The topic that had the name at admission.
+    pub topic_id: TopicId,
+    /// Where it goes.
+    pub partition: Partition,
+    /// The records.
+    pub batch: Batch,
+    /// Which records of the request's batch, when they were divided here.
+    pub record_indexes: Vec<u32>,
+}
+
+/// A name that may be a topic's, group's or producer's: `[a-z0-9][a-z0-9._-]{0,127}`.
+pub fn check_name(field: &'static str, name: &str) -> Result<(), Refusal> {
+    let first = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let rest = |byte: &u8| first(byte) || matches!(byte, b'.' | b'_' | b'-');
+    let bytes = name.as_bytes();
+    let fits = bytes.len() <= limits::NAME_BYTES_MAX && bytes.first().is_some_and(first) && bytes.iter().all(rest);
+    if fits { Ok(()) } else { Err(Refusal::NameInvalid { field, name: name.chars().take(256).collect() }) }
+}
+
+/// A name that is ours: made up for a nameless producer.
+pub fn is_own_name(name: &str) -> bool {
+    name.strip_prefix('_').is_some_and(|rest| check_name("producer", rest).is_ok())
+}
+
+/// Looks at every record of an append, and gives every batch its partition.
+pub fn admit(append: Append, applied: &RwLock<Applied>, frame_bytes_max: usize) -> Result<AdmittedAppend, Refusal> {
+    check_counts(&append)?;
+    if let Some(group) = first_group(&append) {
+        return Err(Refusal::GroupNotFound { group });
+    }
+    if let Some(stamp) = &append.stamp
+        && !is_own_name(&stamp.producer)
+    {
+        check_name("producer.producer_id", &stamp.producer)?;
+    }
+    let content_hash = content_hash(&append);
+    let mut admitted = AdmittedAppend { stamp: append.stamp, checks: append.checks, content_hash, ..Default::default() };
+    admitted.names = append.batches.iter().map(|batch| batch.topic.clone()).collect();
+    let (mut records, mut frame_bytes) = (0_usize, FRAME_HEADER_BYTES + 64);
+    for (index, batch) in append.batches.into_iter().enumerate() {
+        let topic = match topic_of(&batch, applied) {
+            Ok(topic) => topic,
+            // A stamp may show that this is a retry of an append that stands: only `sequence` can tell.
+            Err(refusal) if admitted.stamp.is_some() => {
+                admitted.missing.get_or_insert(refusal);
+                continue;
+            }
+            Err(refusal) => return Err(refusal),
+        };
+        for part in parts(index, batch, &topic)? {
+            records += part.batch.record_count as usize;
+            frame_bytes += part_bytes(&part);
+            admitted.parts.push(part);
+        }
+    }
+    if records > limits::APPEND_RECORDS_MAX {
+        return Err(too_large(Sized::Records, None, limits::APPEND_RECORDS_MAX, records));
+    }
+    if frame_bytes > frame_bytes_max {
+        return Err(too_large(Sized::FrameBytes, None, frame_bytes_max, frame_bytes));
+    }
+    Ok(admitted)
+}
+
+fn too_large(what: Sized, batch: Option<usize>, limit: usize, actual: usize) -> Refusal {
+    Refusal::TooLarge { what, batch, limit: limit as u64, actual: actual as u64 }
+}
+
+fn check_counts(append: &Append) -> Result<(), Refusal> {
+    if append.batches.is_empty() && append.commits.is_empty() {
+        return Err(Refusal::Empty { batch: None });
+    }
+    if append.batches.len() > limits::APPEND_BATCHES_MAX {
+        return Err(too_large(Sized::Batches, None, limits::APPEND_BATCHES_MAX, append.batches.len()));
+    }
+    let bytes: usize = append.batches.iter().map(content_bytes).sum();
+    if bytes > limits::APPEND_BYTES_MAX {
+        return Err(too_large(Sized::AppendBytes, None, limits::APPEND_BYTES_MAX, bytes));
+    }
+    Ok(())
+}
+
+/// Bytes of an append as sent: what it takes of the budget.
+pub fn append_bytes(append: &Append) -> u64 {
+    append.batches.iter().map(|batch| content_bytes(batch) as u64).sum()
+}
+
+fn content_bytes(batch: &AppendBatch) -> usize {
+    match &batch.content {
+        Content::Plain(set) => set.len(),
+        Content::Encoded(encoded) => encoded.data.len(),
+    }
+}
+
+fn first_group(append: &Append) -> Option<String> {
+    let held = append.checks.iter().find_map(|check| match check {
+        Check::HeldAssignment { group } => Some(group.clone()),
+        Check::NextOffset { .. } => None,
+    });
+    append.commits.first().map(|commit| commit.group.clone()).or(held)
+}
+
+/// The topic of a batch, with the pin and the partition looked at.
+fn topic_of(batch: &AppendBatch, applied: &RwLock<Applied>) -> Result<TopicRow, Refusal> {
+    let applied = applied.read();
+    let found = applied.topic(&batch.topic);
+    if let Some(pinned) = &batch.topic_id
+        && found.is_none_or(|topic| topic.id.hex() != *pinned)
+    {
+        let known = TopicId::from_hex(pinned).is_some_and(|id| applied.topics.contains_key(&id)) || found.is_some();
+        if known {
+            let (topic, pinned, current) = (batch.topic.clone(), pinned.clone(), found.map(|topic| topic.id));
+            return Err(Refusal::TopicRecreated { topic, pinned, current });
+        }
+    }
+    let Some(topic) = found else { return Err(not_found(&applied, &batch.topic)) };
+    match batch.partition {
+        Some(partition) if partition.0 >= topic.config.partitions => Err(Refusal::PartitionNotFound {
+            topic: batch.topic.clone(),
+            partition,
+            count: topic.config.partitions,
+        }),
+        _ => Ok(topic.clone()),
+    }
+}
+
+/// The refusal for a name that no topic has, with one that is close to it.
+pub fn not_found(applied: &Applied, name: &str) -> Refusal {
+    let close = applied.topic_names.keys().take(1_000).map(|other| (distance(name, other), other));
+    let similar = close.min().filter(|(distance, _)| *distance <= 2.max(name.len() / 4)).map(|(_, other)| other.clone());
+    Refusal::TopicNotFound { topic: name.chars().take(256).collect(), similar }
+}
+
+/// Edits between two names (Levenshtein, 1965); both are at most 256 bytes long.
+fn distance(one: &str, other: &str) -> usize {
+    let (one, other) = (&one.as_bytes()[..one.len().min(256)], &other.as_bytes()[..other.len().min(256)]);
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.iter().enumerate() {
+        let mut diagonal = i;
+        row[0] = i + 1;
+        for (j, b) in other.iter().enumerate() {
+            let substituted = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[other.len()]
+}
+
+/// Checks a batch, and divides it when the broker chooses partitions.
+fn parts(index: usize, batch: AppendBatch, topic: &TopicRow) -> Result<Vec<Part>, Refusal> {
+    let limits = RecordLimits::of_topic(topic.config.max_record_bytes);
+    let refuse = |fault| refusal(index, fault);
+    let part = |partition, batch, record_indexes| Part {
+        batch_index: u32::try_from(index).expect("an append has at most 1,024 batches"),
+        topic: topic.name.clone(),
+        topic_id: topic.id,
+        partition,
+        batch,
+        record_indexes,
+    };
+    match (batch.content, batch.partition) {
+        (Content::Encoded(_), None) => Err(Refusal::PartitionRequired { batch: index }),
+        (Content::Encoded(encoded), Some(partition)) => {
+            let checked = encoded.check(&limits).map_err(refuse)?;
+            Ok(vec![part(partition, checked, Vec::new())])
+        }
+        (Content::Plain(set), Some(partition)) => {
+            let checked = Batch::from_plain(set, &limits).map_err(refuse)?;
+            Ok(vec![part(partition, checked, Vec::new())])
+        }
+        (Content::Plain(set), None) => {
+            let whole = Batch::from_plain(set, &limits).map_err(refuse)?;
+            let routed = record::route(&whole.data, topic.config.partitions);
+            let routed = routed.map_err(|fault| refuse(BatchFault::BadRecord(RecordFault::from(fault))))?;
+            let one = |routed: record::Routed| {
+                let record_count = u32::try_from(routed.indexes.len()).expect("an append has at most 65,536 records");
+                let batch = Batch {
+                    codec: Codec::None,
+                    record_count,
+                    decoded_bytes: u32::try_from(routed.set.len()).expect("a batch has at most 4 MiB"),
+                    crc32: crc32fast::hash(&routed.set),
+                    data: routed.set,
+                };
+                part(Partition(routed.partition), batch, routed.indexes)
+            };
+            Ok(routed.into_iter().map(one).collect())
+        }
+    }
+}
+
+fn refusal(batch: usize, fault: BatchFault) -> Refusal {
+    match fault {
+        BatchFault::Empty => Refusal::Empty { batch: Some(batch) },
+        BatchFault::TooLarge { limit, actual } => too_large(Sized::BatchBytes, Some(batch), limit, actual),
+        BatchFault::DecodedTooLarge { limit, actual } => too_large(Sized::DecodedBytes, Some(batch), limit, actual),
+        BatchFault::BadCrc { expected, actual } => Refusal::BadCrc { batch, expected, actual },
+        BatchFault::WrongCount { field, expected, actual } => {
+            Refusal::WrongCount { batch, field, expected: expected.into(), actual: actual.into() }
+        }
+        BatchFault::Undecodable(fault) => Refusal::Undecodable { batch, fault },
+        BatchFault::BadRecord(fault) => Refusal::BadRecord { batch, fault },
+    }
+}
+
+/// Bytes that a part takes in its frame.
+fn part_bytes(part: &Part) -> usize {
+    let lane = crate::id::Lane { topic: part.topic_id, partition: part.partition };
+    let op = BatchOp { lane, batch_index: 0, base: crate::id::Offset(0), batch: part.batch.clone() };
+    Op::Batch(op).encoded_bytes()
+}
+
+/// What was asked, as one number. The stamp, the checks and what the sender needs are not part of it.
+fn content_hash(append: &Append) -> u64 {
+    let mut hash = Xxh3::new();
+    for batch in &append.batches {
+        hash.update(&(batch.topic.len() as u64).to_le_bytes());
+        hash.update(batch.topic.as_bytes());
+        hash.update(&batch.partition.map_or(u64::MAX, |partition| u64::from(partition.0)).to_le_bytes());
+        match &batch.content {
+            Content::Plain(set) => {
+                hash.update(&[0]);
+                hash.update(&(set.len() as u64).to_le_bytes());
+                hash.update(&crc32fast::hash(set).to_le_bytes());
+            }
+            Content::Encoded(encoded) => {
+                hash.update(&[encoded.codec as u8]);
+                hash.update(&(encoded.data.len() as u64).to_le_bytes());
+                hash.update(&encoded.crc32.to_le_bytes());
+                hash.update(&encoded.record_count.to_le_bytes());
+            }
+        }
+    }
+    hash.digest()
+}
+
+/// The state that admission looks at.
+pub type SharedApplied = Arc<RwLock<Applied>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_lower_case_and_ours_begin_with_an_underscore() {
+        for good in ["orders", "0", "a.b_c-d", &"x".repeat(128)] {
+            assert!(check_name("name", good).is_ok(), "{good}");
+        }
+        for bad in ["", "Orders", "_orders", ".a", "a b", "ä", "a/b", &"x".repeat(129)] {
+            assert!(check_name("name", bad).is_err(), "{bad}");
+        }
+        assert!(is_own_name("_p-00ff") && !is_own_name("p") && !is_own_name("__p"));
+    }
+
+    #[test]
+    fn a_similar_name_is_offered() {
+        assert_eq!(distance("order", "orders"), 1);
+        assert_eq!(distance("kitten", "sitting"), 3);
+        let mut applied = Applied::default();
+        applied.topic_names.insert("orders".into(), TopicId(1));
+        let similar = |name: &str| match not_found(&applied, name) {
+            Refusal::TopicNotFound { similar, .. } => similar,
+            other => panic!("{other}"),
+        };
+        assert_eq!(similar("ordres").as_deref(), Some("orders"));
+        assert_eq!(similar("payments"), None);
+    }
+}

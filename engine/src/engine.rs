@@ -1,0 +1,257 @@
+//! The handle: what callers may ask of a log that is open. Cheap to clone, safe from any thread.
+//!
+//! Writes answer by a [`Ticket`]; reads answer at once, from memory or by blocking on the disk. Nothing here knows a
+//! runtime: a ticket is a future for any executor, and has a blocking wait.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use crate::{
+    admit::{self, Admitted, Request},
+    budget::{Budget, Permit},
+    disk::{Disk, Mode},
+    env::Env,
+    error::{ReadFault, Refusal},
+    id::{Lane, Lsn, Offset, Partition, TopicId},
+    journal::control::CONTROL_PATH,
+    marks::Marks,
+    open::{self, OpenError, OpenReport, Parts, Stages},
+    read::Moved,
+    request::{
+        Append, Appended, Extent, InitProducer, ProducerOpened, ReadAnswer, SegmentView, Start, Status, TopicConfig,
+        TopicCreated, TopicView,
+    },
+    sequence::registry,
+    settings::Settings,
+    ticket::{Reply, Ticket, ticket},
+};
+
+/// A log that is open for writing.
+#[derive(Clone)]
+pub struct Engine {
+    parts: Arc<Parts>,
+    budget: Budget,
+}
+
+/// Opens a data directory: the handle, the stages for a driver, and what was found.
+///
+/// # Errors
+///
+/// [`OpenError`]; see [`open::open`].
+pub fn open(
+    disk: Arc<dyn Disk>,
+    env: Arc<dyn Env>,
+    settings: Settings,
+) -> Result<(Engine, Stages, OpenReport), OpenError> {
+    let opened = open::open(disk, env, settings)?;
+    let settings = &opened.parts.settings;
+    let budget = Budget::new(settings.in_flight_bytes, settings.in_flight_appends);
+    Ok((Engine { parts: Arc::new(opened.parts), budget }, opened.stages, opened.report))
+}
+
+impl Engine {
+    /// Appends when there is room in the budget: resolves to the ticket once the append is admitted or refused.
+    ///
+    /// **Order**: calls get room in the order in which their futures were first polled; await one before the next is
+    /// made and the log has them in that order. **Durability**: when the ticket answers, the append is on the disk.
+    pub async fn append(&self, append: Append) -> Ticket<Appended> {
+        let permit = self.budget.acquire(admit::append_bytes(&append)).await;
+        self.enter(append, permit)
+    }
+
+    /// As [`Engine::append`], but a full budget is answered [`Refusal::Overloaded`] at once.
+    pub fn try_append(&self, append: Append) -> Ticket<Appended> {
+        match self.budget.try_acquire(admit::append_bytes(&append)) {
+            Some(permit) => self.enter(append, permit),
+            None => Ticket::resolved(Err(Refusal::Overloaded { limit_bytes: self.budget.bytes_max() })),
+        }
+    }
+
+    fn enter(&self, append: Append, permit: Permit) -> Ticket<Appended> {
+        let parts = &self.parts;
+        let room = || parts.room.check(parts.tail.pinned_bytes());
+        let admitted = self
+            .check_open()
+            .and_then(|()| room())
+            .and_then(|()| admit::admit(append, &parts.applied, parts.settings.frame_bytes_max()));
+        match admitted {
+            Err(refusal) => Ticket::resolved(Err(refusal)),
+            Ok(admitted) => {
+                let (reply, ticket) = ticket();
+                let request = Request::Append(Box::new(admitted), reply);
+                let pushed = parts.appends.push(Admitted { request, permit: Some(permit) });
+                // The budget holds as many appends as the queue does; one that finds no place was not taken.
+                if let Err(admitted) = pushed {
+                    drop(admitted);
+                    return Ticket::resolved(Err(Refusal::Overloaded { limit_bytes: self.budget.bytes_max() }));
+                }
+                ticket
+            }
+        }
+    }
+
+    fn check_open(&self) -> Result<(), Refusal> {
+        if let Some(poisoned) = self.parts.poison.first() {
+            return Err(Refusal::Poisoned(poisoned));
+        }
+        if self.parts.stopping.load(Ordering::Acquire) { Err(Refusal::Stopping) } else { Ok(()) }
+    }
+
+    fn control<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Ticket<T> {
+        if let Err(refusal) = self.check_open() {
+            return Ticket::resolved(Err(refusal));
+        }
+        let (reply, ticket) = ticket();
+        if self.parts.controls.push(Admitted { request: request(reply), permit: None }).is_err() {
+            return Ticket::resolved(Err(Refusal::Overloaded { limit_bytes: self.budget.bytes_max() }));
+        }
+        ticket
+    }
+
+    /// Registers a producer, or takes one over: every older epoch is fenced when this answers.
+    pub fn init_producer(&self, init: InitProducer) -> Ticket<ProducerOpened> {
+        self.control(|reply| Request::InitProducer(init, reply))
+    }
+
+    /// Creates a topic, or finds it standing with the same configuration; `dry_run` only says what would be.
+    pub fn create_topic(&self, name: &str, config: TopicConfig, dry_run: bool) -> Ticket<TopicCreated> {
+        self.control(|reply| Request::CreateTopic(name.to_owned(), config, dry_run, reply))
+    }
+
+    /// Deletes a topic of exactly this id, with all its records.
+    pub fn delete_topic(&self, name: &str, id: TopicId) -> Ticket<()> {
+        self.control(|reply| Request::DeleteTopic(name.to_owned(), id, reply))
+    }
+
+    /// A topic by name.
+    pub fn topic(&self, name: &str) -> Result<TopicView, Refusal> {
+        let applied = self.parts.applied.read();
+        applied.topic(name).map(registry::view).ok_or_else(|| admit::not_found(&applied, name))
+    }
+
+    /// Topics whose names start with `prefix`, sorted by name, behind `after`, at most `count`.
+    pub fn topics(&self, prefix: &str, after: Option<&str>, count: usize) -> Vec<TopicView> {
+        let applied = self.parts.applied.read();
+        let first = after.map_or(prefix, |after| after.max(prefix)).to_owned();
+        let from = applied.topic_names.range(first..).filter(|(name, _)| Some(name.as_str()) != after);
+        let fitting = from.take_while(|(name, _)| name.starts_with(prefix)).take(count);
+        fitting.filter_map(|(_, id)| applied.topics.get(id)).map(registry::view).collect()
+    }
+
+    /// What a lane holds.
+    pub fn extent(&self, lane: Lane) -> Result<Extent, ReadFault> {
+        self.parts.reads.extent(lane)
+    }
+
+    /// What several partitions of a topic hold.
+    pub fn extents(&self, topic: TopicId, partitions: &[Partition]) -> Result<Vec<Extent>, ReadFault> {
+        partitions.iter().map(|&partition| self.extent(Lane { topic, partition })).collect()
+    }
+
+    /// Reads about `bytes_max` of decoded record bytes from `from` on: at least one batch when there is one. Blocks on
+    /// the disk when the records are not in memory.
+    pub fn read(&self, lane: Lane, from: Offset, bytes_max: usize) -> Result<ReadAnswer, ReadFault> {
+        self.parts.reads.read(lane, from, bytes_max)
+    }
+
+    /// Whether a read from there would be answered from memory.
+    pub fn is_in_memory(&self, lane: Lane, from: Offset) -> bool {
+        self.parts.reads.is_in_memory(lane, from)
+    }
+
+    /// Waits for the visible end to be past `end`, or the topic to be gone.
+    pub fn moved(&self, lane: Lane, end: Offset) -> Moved {
+        self.parts.reads.moved(lane, end)
+    }
+
+    /// Finds where a read starts. Blocks on the disk for times.
+    pub fn find(&self, lane: Lane, start: Start) -> Result<Offset, ReadFault> {
+        self.parts.reads.find(lane, start)
+    }
+
+    /// Segments of a lane, oldest first.
+    pub fn segments(&self, lane: Lane) -> Result<Vec<SegmentView>, ReadFault> {
+        self.parts.reads.segments(lane)
+    }
+
+    /// How far frames are durable, published, checkpointed.
+    pub fn marks(&self) -> &Marks {
+        &self.parts.marks
+    }
+
+    /// Asks for a checkpoint of what is published now; it comes in the background.
+    pub fn ask_checkpoint(&self) {
+        self.parts.wishes.ask_checkpoint();
+        self.parts.checkpointer.ring();
+    }
+
+    /// The engine at a glance.
+    pub fn status(&self) -> Status {
+        let parts = &self.parts;
+        let applied = parts.applied.read();
+        let (topics, producers) = (applied.topic_names.len() as u64, applied.producers.len() as u64);
+        drop(applied);
+        let fullness = parts.pool.fullness();
+        let stored = parts.tail.lanes().iter().map(|(_, lane)| stored_bytes(lane)).sum();
+        Status {
+            incarnation: parts.identity.incarnation.0,
+            node_id: parts.identity.node.to_string(),
+            durable: parts.marks.durable.get(),
+            published: parts.marks.published.get(),
+            checkpointed: parts.marks.checkpointed.get(),
+            topics,
+            producers,
+            tail_bytes: parts.tail.pinned_bytes(),
+            journal_files: fullness.used.into(),
+            journal_files_max: fullness.files_max.into(),
+            stored_bytes: stored,
+            free_bytes: parts.disk.space().ok().map(|space| space.free),
+            syncs: parts.syncs.load(Ordering::Relaxed),
+            poisoned: parts.poison.first().map(|poisoned| poisoned.to_string()),
+        }
+    }
+
+    /// New writes are refused from here on; those in flight are answered.
+    pub(crate) fn refuse_writes(&self) -> &AtomicBool {
+        self.parts.stopping.store(true, Ordering::Release);
+        &self.parts.stopping
+    }
+
+    /// Whether everything that was admitted is answered and everything published is checkpointed.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let parts = &self.parts;
+        let idle = self.budget.bytes() == 0 && parts.appends.is_empty() && parts.controls.is_empty();
+        let marks = &parts.marks;
+        idle && marks.durable.get() == marks.published.get() && marks.published.get() == marks.checkpointed.get()
+    }
+
+    /// Whether writes are off for good.
+    pub fn is_poisoned(&self) -> bool {
+        self.parts.poison.is_set()
+    }
+
+    /// Writes the clean mark: the stages have ended, and everything durable is checkpointed.
+    pub(crate) fn mark_clean(&self, last: Lsn) -> std::io::Result<()> {
+        let mut control = self.parts.control.lock();
+        control.clean_lsn = last;
+        let file = self.parts.disk.open(CONTROL_PATH, Mode::Write, false)?;
+        control.write_next(&*file)
+    }
+
+    /// The clock that it was opened with.
+    pub fn env(&self) -> &Arc<dyn Env> {
+        &self.parts.env
+    }
+}
+
+fn stored_bytes(lane: &crate::tail::SharedLane) -> u64 {
+    lane.lock().segments.iter().map(|row| row.bytes).sum()
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("identity", &self.parts.identity).finish_non_exhaustive()
+    }
+}

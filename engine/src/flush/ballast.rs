@@ -1,0 +1,124 @@
+//! A file of a fixed size that holds nothing: given up when space runs out where it is needed.
+//!
+//! Flush, checkpoint and deletes go on with what it gave; it is made again when there is room for it several times
+//! over.
+
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+};
+
+use crate::{
+    disk::{Disk, DiskFile, Mode},
+    flush::Wishes,
+    journal::poison,
+    poison::Poison,
+    stage::{Bell, Now, Stage, Step},
+};
+
+/// Its path.
+pub const BALLAST_PATH: &str = "ballast";
+/// It is looked after this often.
+const EVERY_US: u64 = 1_000_000;
+/// It is made again when so many times its size is free.
+const COMFORT: u64 = 8;
+
+/// The stage that keeps the ballast.
+pub struct Ballast {
+    disk: Arc<dyn Disk>,
+    wishes: Arc<Wishes>,
+    poison: Arc<Poison>,
+    bytes: u64,
+    state: State,
+    look_at: u64,
+    bell: Bell,
+}
+
+enum State {
+    Unknown,
+    Held,
+    Empty(Arc<dyn DiskFile>),
+    Gone,
+}
+
+impl Ballast {
+    /// Keeps `bytes` aside.
+    pub fn new(disk: Arc<dyn Disk>, wishes: Arc<Wishes>, poison: Arc<Poison>, bytes: u64, bell: &Bell) -> Self {
+        Self { disk, wishes, poison, bytes, state: State::Unknown, look_at: 0, bell: bell.clone() }
+    }
+
+    /// One call; `None` when there is nothing to do.
+    fn advance(&mut self) -> io::Result<Option<State>> {
+        let wanted = self.wishes.space.load(Ordering::Acquire);
+        match &self.state {
+            State::Unknown => match self.disk.open(BALLAST_PATH, Mode::Write, false) {
+                Ok(file) if file.bytes()? >= self.bytes => Ok(Some(State::Held)),
+                Ok(file) => Ok(Some(State::Empty(file))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(State::Gone)),
+                Err(error) => Err(error),
+            },
+            State::Held | State::Empty(_) if wanted => {
+                self.disk.remove(BALLAST_PATH)?;
+                self.wishes.space.store(false, Ordering::Release);
+                Ok(Some(State::Gone))
+            }
+            State::Gone if wanted => {
+                self.wishes.space.store(false, Ordering::Release);
+                Ok(None)
+            }
+            State::Held => Ok(None),
+            State::Gone | State::Empty(_) if !self.is_comfortable() => Ok(None),
+            State::Gone => match self.disk.open(BALLAST_PATH, Mode::Create, false) {
+                Ok(file) => Ok(Some(State::Empty(file))),
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(None),
+                Err(error) => Err(error),
+            },
+            State::Empty(file) => match file.allocate(0, self.bytes) {
+                Ok(()) => Ok(Some(State::Held)),
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(None),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    fn is_comfortable(&self) -> bool {
+        self.disk.space().is_ok_and(|space| space.free > self.bytes * COMFORT)
+    }
+}
+
+impl Stage for Ballast {
+    fn name(&self) -> &'static str {
+        "ballast"
+    }
+
+    fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    fn step(&mut self, now: Now) -> Step {
+        if self.poison.is_set() {
+            return Step::Poisoned;
+        }
+        if self.bytes == 0 {
+            return Step::Idle;
+        }
+        let wanted = self.wishes.space.load(Ordering::Acquire);
+        if now.mono_us < self.look_at && !wanted {
+            return Step::Until(self.look_at);
+        }
+        match self.advance() {
+            Ok(Some(next)) => {
+                self.state = next;
+                Step::Did
+            }
+            Ok(None) => {
+                self.look_at = now.mono_us + EVERY_US;
+                Step::Until(self.look_at)
+            }
+            Err(error) => {
+                poison(&self.poison, "ballast", BALLAST_PATH, &error);
+                Step::Poisoned
+            }
+        }
+    }
+}

@@ -1,0 +1,490 @@
+//! Tail → segments: published batches of a lane merged into a block, written with one direct write.
+//!
+//! A lane is flushed when it has a whole block, when the tail is half full (the oldest first, since one small batch
+//! pins a whole group's buffer), or when a checkpoint asks for everything up to its LSN. One call on the disk a step:
+//! what the next call is follows from what stands, so a step that found no space is simply done again later.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::{
+    admit::SharedApplied,
+    disk::{self, Disk, DiskFile, Mode, aligned::{AlignedBuf, AlignedPool}},
+    flush::{Wishes, Written},
+    header::{FILE_HEADER_BYTES, FileHeader, FileKind},
+    id::{Lane, Lsn, SegmentId},
+    journal::{Identity, poison},
+    marks::Marks,
+    poison::{Poison, Poisoned},
+    request::TopicConfig,
+    segment::{
+        block::{Builder, Built, Origin, Place, Pushed},
+        name::{DATA_DIR, Name, Part, lane_dir, topic_dir},
+        shelf::{GrowingIndex, Shelf},
+    },
+    settings::Settings,
+    stage::{Bell, Now, Stage, Step},
+    table::row::SegmentRow,
+    tail::{LaneState, Tail},
+};
+
+/// After a lack of space, flushing is tried again after this long.
+const RETRY_US: u64 = 200_000;
+/// Written files that may wait for a sync; one more is synced first.
+const UNSYNCED_FILES_MAX: usize = 256;
+/// Space is taken ahead in steps between these.
+const ALLOCATE_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=16 << 20;
+
+/// What a flusher is made of.
+pub struct Parts {
+    /// Where segments are.
+    pub disk: Arc<dyn Disk>,
+    /// Where batches are.
+    pub tail: Arc<Tail>,
+    /// Read: the topics' configurations.
+    pub applied: SharedApplied,
+    /// Read: only published frames are flushed.
+    pub marks: Arc<Marks>,
+    /// Set when a write fails.
+    pub poison: Arc<Poison>,
+    /// Where readers find blocks.
+    pub shelf: Arc<Shelf>,
+    /// Where buffers come from.
+    pub buffers: AlignedPool,
+    /// Whose files these are.
+    pub identity: Identity,
+    /// Sizes.
+    pub settings: Settings,
+    /// What the checkpoint will sync.
+    pub written: Arc<Written>,
+    /// How far to flush.
+    pub wishes: Arc<Wishes>,
+    /// The next segment's id.
+    pub next_segment: Arc<AtomicU64>,
+    /// Rung when something was flushed or space ran out.
+    pub checkpointer: Bell,
+    /// What wakes it.
+    pub bell: Bell,
+}
+
+/// The flush stage.
+pub struct Flusher {
+    parts: Parts,
+    lanes: BTreeMap<Lane, Active>,
+    dirs: BTreeSet<String>,
+    job: Option<Job>,
+    retry_at: u64,
+}
+
+/// The growing segment of a lane, as flush knows it.
+struct Active {
+    row: SegmentRow,
+    name: Name,
+    file: Option<Arc<dyn DiskFile>>,
+    allocated: u64,
+    is_headed: bool,
+    sealing: Sealing,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sealing {
+    No,
+    Trimmed,
+}
+
+/// One block on its way.
+struct Job {
+    lane: Lane,
+    built: Option<Built>,
+    seal_first: bool,
+}
+
+/// What a call on the disk brought.
+enum Call {
+    Done,
+    /// The job is over.
+    Finished,
+    /// The job has nothing to write now.
+    Nothing,
+    /// There is no space to take. Nothing was lost; it is tried again.
+    NoSpace,
+}
+
+/// Tells a lack of space from damage. Only for calls that take space, never for writes into what was taken.
+fn taken<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+impl Flusher {
+    /// A flusher with nothing on its way.
+    pub fn new(parts: Parts) -> Self {
+        Self { parts, lanes: BTreeMap::new(), dirs: BTreeSet::new(), job: None, retry_at: 0 }
+    }
+
+    /// The lane to work on, and whether a small block is wanted too.
+    fn choose(&self) -> Option<(Lane, bool)> {
+        let forced = Lsn(self.parts.wishes.flush_to.load(Ordering::Acquire)).min(self.parts.marks.published.get());
+        let pressed = self.parts.tail.pinned_bytes() * 2 > self.parts.settings.tail_bytes;
+        if pressed && let Some((_, lane)) = self.parts.tail.oldest() {
+            return Some((lane, true));
+        }
+        if let Some(lane) = self.parts.tail.full_lane() {
+            return Some((lane, false));
+        }
+        self.parts.tail.oldest().filter(|(oldest, _)| *oldest <= forced).map(|(_, lane)| (lane, true))
+    }
+
+    /// Starts a job: merges what a lane has into a block. No call on the disk.
+    fn start(&mut self) -> Result<bool, Poisoned> {
+        let Some((lane, take_small)) = self.choose() else { return Ok(false) };
+        let Some(config) = self.parts.applied.read().live_topic(lane.topic).map(|topic| topic.config) else {
+            self.parts.tail.end_topic(lane.topic);
+            return Ok(true);
+        };
+        let Some(shared) = self.parts.tail.lane(lane) else { return Ok(false) };
+        let batches = {
+            let state = shared.lock();
+            self.load(lane, &state);
+            self.published(&state)
+        };
+        let (Some(first), Some(active)) = (batches.first(), self.lanes.get(&lane)) else { return Ok(false) };
+        let old = first.time_us.saturating_sub(active.row.first_time_us) >= self.parts.settings.segment_age_us;
+        let mut builder = Builder::new(config.codec, self.parts.settings.block_bytes);
+        let mut is_full = false;
+        for batch in &batches {
+            let origin = Origin { lsn: batch.lsn, position: batch.position, time_us: batch.time_us };
+            let pushed = builder.push(origin, batch.base, &batch.batch).map_err(|fault| Poisoned {
+                action: "flushing",
+                file: format!("the tail of {lane}"),
+                cause: fault.to_string(),
+            })?;
+            is_full = pushed != Pushed::Open;
+            if is_full {
+                break;
+            }
+        }
+        if !is_full && !take_small {
+            return Ok(false);
+        }
+        let place = Place {
+            lane,
+            segment: active.row.id,
+            prev_crc: active.row.last_crc,
+            incarnation: self.parts.identity.incarnation,
+        };
+        let mut built = builder.finish(&place, &self.parts.buffers);
+        let has_blocks = active.row.end > active.row.base;
+        let too_large = active.row.bytes + built.bytes.len() as u64 > u64::from(config.segment_bytes);
+        let seal_first = has_blocks && (too_large || old);
+        if seal_first {
+            // It goes to the segment behind: the block's header will name that one.
+            built = self.rebuild(lane, &batches, config)?;
+        }
+        self.job = Some(Job { lane, built: Some(built), seal_first });
+        Ok(true)
+    }
+
+    /// The batches of a lane that are published, as many as may fill a block.
+    fn published(&self, state: &LaneState) -> Vec<crate::tail::TailBatch> {
+        let published = self.parts.marks.published.get();
+        let mut raw = 0;
+        let visible = state.batches.iter().take_while(|batch| batch.lsn <= published);
+        let enough = visible.take_while(|batch| {
+            let more = raw < self.parts.settings.block_bytes;
+            raw += batch.batch.decoded_bytes as usize;
+            more
+        });
+        enough.cloned().collect()
+    }
+
+    /// Knows the lane's growing segment, or a new one.
+    fn load(&mut self, lane: Lane, state: &LaneState) {
+        if self.lanes.contains_key(&lane) {
+            return;
+        }
+        let active = match state.segments.last().filter(|row| !row.sealed) {
+            Some(row) => {
+                let name = Name { lane, base: row.base, generation: row.generation, part: Part::Log };
+                Active { row: *row, name, file: None, allocated: 0, is_headed: true, sealing: Sealing::No }
+            }
+            None => self.fresh(lane, state.flushed),
+        };
+        self.lanes.insert(lane, active);
+    }
+
+    /// A segment that is to be made, from `base` on.
+    fn fresh(&self, lane: Lane, base: crate::id::Offset) -> Active {
+        let id = SegmentId(self.parts.next_segment.fetch_add(1, Ordering::Relaxed));
+        let row = SegmentRow {
+            id,
+            base,
+            end: base,
+            generation: 0,
+            sealed: false,
+            bytes: FILE_HEADER_BYTES as u64,
+            last_crc: self.header(id).crc(),
+            first_time_us: i64::MAX,
+            last_time_us: i64::MIN,
+        };
+        let name = Name { lane, base, generation: 0, part: Part::Log };
+        Active { row, name, file: None, allocated: 0, is_headed: false, sealing: Sealing::No }
+    }
+
+    fn header(&self, segment: SegmentId) -> FileHeader {
+        let Identity { cluster, node, incarnation } = self.parts.identity;
+        FileHeader {
+            kind: FileKind::Segment,
+            compatible_flags: 0,
+            cluster,
+            node,
+            shard: 0,
+            number: segment.0,
+            first_lsn: Lsn(0),
+            prev_crc: 0,
+            incarnation,
+        }
+    }
+
+    /// The same block for a segment that begins with it.
+    fn rebuild(
+        &self,
+        lane: Lane,
+        batches: &[crate::tail::TailBatch],
+        config: TopicConfig,
+    ) -> Result<Built, Poisoned> {
+        let next = SegmentId(self.parts.next_segment.load(Ordering::Relaxed));
+        let mut builder = Builder::new(config.codec, self.parts.settings.block_bytes);
+        for batch in batches {
+            let origin = Origin { lsn: batch.lsn, position: batch.position, time_us: batch.time_us };
+            let pushed = builder.push(origin, batch.base, &batch.batch).map_err(|fault| Poisoned {
+                action: "flushing",
+                file: format!("the tail of {lane}"),
+                cause: fault.to_string(),
+            })?;
+            if pushed != Pushed::Open {
+                break;
+            }
+        }
+        let incarnation = self.parts.identity.incarnation;
+        let place = Place { lane, segment: next, prev_crc: self.header(next).crc(), incarnation };
+        Ok(builder.finish(&place, &self.parts.buffers))
+    }
+
+    /// Makes the one call that the job needs next.
+    fn advance(&mut self, job: &mut Job) -> io::Result<Call> {
+        if !self.is_alive(job.lane) {
+            self.lanes.remove(&job.lane);
+            return Ok(Call::Nothing);
+        }
+        if self.parts.written.file_count() > UNSYNCED_FILES_MAX {
+            return self.sync_one();
+        }
+        let Some(mut active) = self.lanes.remove(&job.lane) else { return Ok(Call::Nothing) };
+        let called = if job.seal_first { self.seal(job, &mut active) } else { self.write(job, &mut active) };
+        self.lanes.insert(job.lane, active);
+        called
+    }
+
+    fn is_alive(&self, lane: Lane) -> bool {
+        self.parts.applied.read().live_topic(lane.topic).is_some()
+    }
+
+    /// Too many files wait for the checkpoint: one is synced and closed now.
+    fn sync_one(&mut self) -> io::Result<Call> {
+        if let Some(file) = self.parts.written.take_one_file() {
+            file.sync()?;
+            self.lanes.retain(|_, active| active.name.path() != file.path());
+        }
+        Ok(Call::Done)
+    }
+
+    /// Seals the growing segment: cut to its data, index written. Afterwards `active` is the next one.
+    fn seal(&mut self, job: &mut Job, active: &mut Active) -> io::Result<Call> {
+        let Some(file) = active.file.clone() else { return self.open(active) };
+        if active.sealing == Sealing::No {
+            file.set_bytes(active.row.bytes)?;
+            active.sealing = Sealing::Trimmed;
+            return Ok(Call::Done);
+        }
+        // The index is a cache: whatever a crash leaves of it is found out by its checksum and made anew.
+        if let Some(index) = self.parts.shelf.growing(active.row.id) {
+            let name = active.name.with(Part::Index).path();
+            let bytes = index.copy().encode(&self.header(active.row.id));
+            let index_file = match self.parts.disk.open(&name, Mode::Write, false) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let made = taken(self.parts.disk.open(&name, Mode::Create, false))?;
+                    return Ok(made.map_or(Call::NoSpace, |_| Call::Done));
+                }
+                other => other?,
+            };
+            if index_file.bytes()? < bytes.len() as u64 {
+                let made = taken(index_file.allocate(0, bytes.len() as u64))?;
+                return Ok(made.map_or(Call::NoSpace, |()| Call::Done));
+            }
+            disk::write_all_at(&*index_file, &bytes, 0)?;
+            self.parts.written.note_file(&index_file);
+        }
+        if let Some(shared) = self.parts.tail.lane(job.lane) {
+            let mut state = shared.lock();
+            if let Some(row) = state.segments.last_mut() {
+                row.sealed = true;
+            }
+        }
+        self.parts.shelf.drop_growing(active.row.id);
+        *active = self.fresh(job.lane, active.row.end);
+        job.seal_first = false;
+        Ok(Call::Done)
+    }
+
+    /// Writes the block, after whatever must stand before it.
+    fn write(&mut self, job: &mut Job, active: &mut Active) -> io::Result<Call> {
+        if active.file.is_none() {
+            return self.open(active);
+        }
+        let Some(file) = active.file.clone() else { return Ok(Call::Nothing) };
+        let Some(built) = job.built.take() else { return Ok(Call::Nothing) };
+        assert_eq!(built.header.segment, active.row.id, "a block goes to the segment that it names");
+        let end = active.row.bytes + built.bytes.len() as u64;
+        if active.allocated < end {
+            let step = active.row.bytes.clamp(*ALLOCATE_BYTES.start(), *ALLOCATE_BYTES.end());
+            let wanted = (active.allocated + step).max(end).next_multiple_of(FILE_HEADER_BYTES as u64);
+            job.built = Some(built);
+            if taken(file.allocate(active.allocated, wanted - active.allocated))?.is_none() {
+                return Ok(Call::NoSpace);
+            }
+            active.allocated = wanted;
+            return Ok(Call::Done);
+        }
+        self.parts.written.note_file(&file);
+        if !active.is_headed {
+            job.built = Some(built);
+            let mut buffer = AlignedBuf::with_capacity(FILE_HEADER_BYTES);
+            buffer.push(&self.header(active.row.id).encode());
+            disk::write_all_at(&*file, buffer.as_slice(), 0)?;
+            active.is_headed = true;
+            return Ok(Call::Done);
+        }
+        disk::write_all_at(&*file, built.bytes.as_slice(), active.row.bytes)?;
+        self.show(job.lane, active, &built);
+        Ok(Call::Finished)
+    }
+
+    /// The block is written: readers find it in the segment now, and the tail lets its batches go.
+    fn show(&self, lane: Lane, active: &mut Active, built: &Built) {
+        let entry = built.entry(active.row.bytes);
+        let header = &built.header;
+        active.row.bytes += built.bytes.len() as u64;
+        active.row.end = header.end;
+        active.row.last_crc = built.crc;
+        active.row.first_time_us = active.row.first_time_us.min(header.first_time_us);
+        active.row.last_time_us = header.last_time_us;
+        let is_first = header.base == active.row.base;
+        if is_first {
+            self.parts.shelf.keep_growing(active.row.id, Arc::default());
+        }
+        let Some(shared) = self.parts.tail.lane(lane) else { return };
+        let mut state = shared.lock();
+        // A growing index that was never loaded is made from the blocks by whoever needs it first.
+        if let Some(index) = self.parts.shelf.growing(active.row.id) {
+            GrowingIndex::push(&index, entry, header.end, active.row.bytes);
+        }
+        match state.segments.last_mut().filter(|row| row.id == active.row.id) {
+            Some(row) => *row = active.row,
+            None => state.segments.push(active.row),
+        }
+        self.parts.tail.flushed(lane, &mut state, header.end);
+    }
+
+    /// Opens the segment's file, making it and its directories when they are missing: one of them a call.
+    fn open(&mut self, active: &mut Active) -> io::Result<Call> {
+        let path = active.name.path();
+        if active.is_headed {
+            let file = self.parts.disk.open(&path, Mode::Write, true)?;
+            active.allocated = file.bytes()?;
+            active.file = Some(file);
+            return Ok(Call::Done);
+        }
+        let lane = active.name.lane;
+        for (dir, parent) in [(topic_dir(lane.topic), DATA_DIR.to_owned()), (lane_dir(lane), topic_dir(lane.topic))] {
+            if !self.dirs.contains(&dir) {
+                if taken(self.parts.disk.create_dir(&dir))?.is_none() {
+                    return Ok(Call::NoSpace);
+                }
+                self.parts.written.note_dir(&parent);
+                self.dirs.insert(dir);
+                return Ok(Call::Done);
+            }
+        }
+        let file = match taken(self.parts.disk.open(&path, Mode::Create, true)) {
+            Ok(Some(file)) => file,
+            Ok(None) => return Ok(Call::NoSpace),
+            // Left over from before a crash, behind every checkpoint: replay writes it again.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.parts.disk.open(&path, Mode::Write, true)?
+            }
+            Err(error) => return Err(error),
+        };
+        self.parts.written.note_dir(&lane_dir(lane));
+        active.allocated = 0;
+        active.file = Some(file);
+        Ok(Call::Done)
+    }
+}
+
+impl Stage for Flusher {
+    fn name(&self) -> &'static str {
+        "flush"
+    }
+
+    fn bell(&self) -> &Bell {
+        &self.parts.bell
+    }
+
+    fn step(&mut self, now: Now) -> Step {
+        if self.parts.poison.is_set() {
+            return Step::Poisoned;
+        }
+        if now.mono_us < self.retry_at {
+            return Step::Until(self.retry_at);
+        }
+        let Some(mut job) = self.job.take() else {
+            return match self.start() {
+                Ok(true) => Step::Did,
+                Ok(false) => Step::Idle,
+                Err(poisoned) => {
+                    self.parts.poison.set(poisoned);
+                    Step::Poisoned
+                }
+            };
+        };
+        match self.advance(&mut job) {
+            Ok(Call::Done) => self.job = Some(job),
+            Ok(Call::Finished | Call::Nothing) => self.parts.checkpointer.ring(),
+            Ok(Call::NoSpace) => {
+                // Wait for the ballast, a delete, a hand.
+                self.parts.wishes.ask_space();
+                self.parts.checkpointer.ring();
+                self.job = Some(job);
+                self.retry_at = now.mono_us + RETRY_US;
+                return Step::Until(self.retry_at);
+            }
+            // The topic went away with its directory between two looks.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.is_alive(job.lane) => {}
+            Err(error) => {
+                let path = self.lanes.get(&job.lane).map_or_else(String::new, |active| active.name.path());
+                poison(&self.parts.poison, "flush", &path, &error);
+                return Step::Poisoned;
+            }
+        }
+        Step::Did
+    }
+}

@@ -1,0 +1,79 @@
+//! From the tail into segments, in the background; and the checkpoint, which gives the journal back.
+//!
+//! [`flusher`] merges published batches into blocks and writes them; [`checkpoint`] makes segments and tables durable
+//! together and names the LSN that they stand for; [`ballast`] keeps a reserve for both on a full disk.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+
+use crate::disk::DiskFile;
+
+pub mod ballast;
+pub mod checkpoint;
+pub mod flusher;
+
+/// What flush has written and no checkpoint has synced. A file is noted before a lane says that a block is in it.
+#[derive(Default)]
+pub struct Written {
+    state: Mutex<WrittenState>,
+}
+
+#[derive(Default)]
+struct WrittenState {
+    files: BTreeMap<String, Arc<dyn DiskFile>>,
+    dirs: BTreeSet<String>,
+}
+
+impl Written {
+    fn note_file(&self, file: &Arc<dyn DiskFile>) {
+        self.state.lock().files.insert(file.path().to_owned(), file.clone());
+    }
+
+    fn note_dir(&self, dir: &str) {
+        self.state.lock().dirs.insert(dir.to_owned());
+    }
+
+    fn file_count(&self) -> usize {
+        self.state.lock().files.len()
+    }
+
+    fn take_one_file(&self) -> Option<Arc<dyn DiskFile>> {
+        self.state.lock().files.pop_first().map(|(_, file)| file)
+    }
+
+    /// Everything, files first: nothing that is written from now on is in it.
+    fn take(&self) -> (Vec<Arc<dyn DiskFile>>, Vec<String>) {
+        let state = std::mem::take(&mut *self.state.lock());
+        (state.files.into_values().collect(), state.dirs.into_iter().collect())
+    }
+}
+
+/// A word between the checkpoint and the flush, and from those who ask for a checkpoint.
+#[derive(Debug, Default)]
+pub struct Wishes {
+    /// Flush everything up to this frame, small or not.
+    flush_to: AtomicU64,
+    /// Somebody wants a checkpoint now.
+    checkpoint: AtomicBool,
+    /// Space ran out where it was needed: the ballast should go.
+    space: AtomicBool,
+}
+
+impl Wishes {
+    /// Asks for a checkpoint of what is published now.
+    pub fn ask_checkpoint(&self) {
+        self.checkpoint.store(true, Ordering::Release);
+    }
+
+    /// Says that space ran out.
+    pub(crate) fn ask_space(&self) {
+        self.space.store(true, Ordering::Release);
+    }
+}

@@ -1,0 +1,78 @@
+//! Why a data directory is not opened. Each says what, where and the next step; none of them changes anything.
+
+use std::io;
+
+use thiserror::Error;
+
+use crate::{
+    id::Lsn,
+    journal::{control::ControlFault, scan::ScanFault},
+    poison::Poisoned,
+    table::file::TablesFault,
+};
+
+/// Why the start was refused.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process has the directory.
+    #[error("the data directory is in use by another broker; stop that one, or give this one another --data")]
+    Locked,
+    /// The directory was written by a newer version.
+    #[error("the data directory is of a newer format ({what}); start the version that wrote it")]
+    Newer {
+        /// What was found.
+        what: String,
+    },
+    /// Frames that were durable cannot be read any more. Nothing was changed.
+    #[error(
+        "journal frames {from} to {to} were durable and are damaged; restore a snapshot, or copy the directory aside \
+         and ask before anything is dropped"
+    )]
+    Rotten {
+        /// First missing frame.
+        from: Lsn,
+        /// Last durable frame.
+        to: Lsn,
+    },
+    /// `control` cannot be believed.
+    #[error("{fault} (file control); restore it from a snapshot: without it nothing here can be believed")]
+    Control {
+        /// Why.
+        fault: ControlFault,
+    },
+    /// There is a log but no `control`.
+    #[error("there is no control file, but {found} is there: this is a part of a data directory, or a damaged one")]
+    ControlMissing {
+        /// What else is there.
+        found: String,
+    },
+    /// A tables file belongs to another cluster.
+    #[error("{file} {fault}: files of two data directories are mixed")]
+    Tables {
+        /// The file.
+        file: String,
+        /// Why.
+        fault: TablesFault,
+    },
+    /// The journal could not be read.
+    #[error("reading the journal: {0}")]
+    Journal(#[from] ScanFault),
+    /// The system failed; on a sync this is final for what was to be believed.
+    #[error("{action}: {source}")]
+    Io {
+        /// What was tried, and on which file.
+        action: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A write failed while replayed frames were flushed.
+    #[error("writing during recovery: {0}")]
+    Poisoned(Poisoned),
+}
+
+/// Adds what was tried to a system error.
+pub(super) fn io(action: impl Into<String>) -> impl FnOnce(io::Error) -> OpenError {
+    let action = action.into();
+    move |source| OpenError::Io { action, source }
+}

@@ -1,0 +1,516 @@
+//! Opening: from what the disk holds to a log that takes appends.
+//!
+//! Lock → control → newest whole tables → scan of the journal → the decision ([`decide`]) → cut → new incarnation →
+//! files held against the tables → replay through the normal apply and flush → the stages. Until the decision nothing
+//! is changed, and until the replay is done nothing is shown to anyone.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64},
+};
+
+use parking_lot::RwLock;
+
+use crate::{
+    admit::{Admitted, SharedApplied, room::Room},
+    commit::{Applier, Publisher, Tips},
+    disk::{self, Disk, DirLock, Mode, aligned::{AlignedBuf, AlignedPool}},
+    env::Env,
+    flush::{Wishes, Written, ballast::Ballast, checkpoint::{self, Checkpointer}, flusher::{self, Flusher}},
+    id::Lsn,
+    journal::{
+        GroupFile, Identity, Tip,
+        control::{CONTROL_PATH, Control, Watermark},
+        pool::{Files, Grow, Pool},
+        scan::{self, Found, Replay, Source},
+        sync::{self, Sync},
+        writer::{self, Resume, Writer},
+    },
+    limits::ALIGN,
+    marks::Marks,
+    poison::Poison,
+    read::Reads,
+    segment::shelf::Shelf,
+    sequence::{self, Sequencer},
+    settings::Settings,
+    stage::{Bell, Now, Queue, Stage, Step},
+    table::file::{self, Checkpoint, TablesFault},
+    tail::Tail,
+};
+
+pub mod decide;
+mod directory;
+mod error;
+
+pub use error::OpenError;
+use decide::{Facts, Verdict};
+use error::io;
+
+/// Groups on their way between two stages.
+const GROUPS_MAX: usize = 8;
+/// Frames on their way from `sequence` to the group write.
+const FRAMES_MAX: usize = 4_096;
+/// Controls that wait for `sequence`.
+const CONTROLS_MAX: usize = 1_024;
+/// Unused buffers kept for the next groups and blocks.
+const SPARE_BUFFER_BYTES: usize = 64 << 20;
+
+/// What opening found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OpenReport {
+    /// This run's incarnation.
+    pub incarnation: u64,
+    /// Frames replayed from the journal.
+    pub frames_replayed: u64,
+    /// Bytes dropped behind the last whole group, when there were any.
+    pub dropped_bytes: u64,
+    /// Where a copy of them is, when it was made.
+    pub quarantined: Option<String>,
+    /// Whether an acked group may have been among them: after a power cut, one node cannot decide it.
+    pub possible_loss: bool,
+    /// Damage that does not stop the start, in words.
+    pub findings: Vec<String>,
+}
+
+/// All stages, in the order of the road.
+pub type Stages = Vec<Box<dyn Stage>>;
+
+/// What the handle is made of.
+pub struct Opened {
+    /// The stages, to be driven.
+    pub stages: Stages,
+    /// What opening found and did.
+    pub report: OpenReport,
+    /// What callers work with.
+    pub(crate) parts: Parts,
+}
+
+/// What callers work with.
+pub(crate) struct Parts {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) env: Arc<dyn Env>,
+    pub(crate) settings: Settings,
+    pub(crate) identity: Identity,
+    pub(crate) control: parking_lot::Mutex<Control>,
+    pub(crate) applied: SharedApplied,
+    pub(crate) marks: Arc<Marks>,
+    pub(crate) poison: Arc<Poison>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) tail: Arc<Tail>,
+    pub(crate) reads: Reads,
+    pub(crate) room: Arc<Room>,
+    pub(crate) wishes: Arc<Wishes>,
+    pub(crate) syncs: Arc<AtomicU64>,
+    pub(crate) appends: Arc<Queue<Admitted>>,
+    pub(crate) controls: Arc<Queue<Admitted>>,
+    pub(crate) checkpointer: Bell,
+    pub(crate) stopping: AtomicBool,
+    pub(crate) _lock: Box<dyn DirLock>,
+}
+
+/// What was found, before anything is built on it.
+struct Ground {
+    control: Control,
+    identity: Identity,
+    checkpoint: Checkpoint,
+    found: Found,
+    report: OpenReport,
+}
+
+/// Opens a data directory, making it when it is new.
+///
+/// **Durability**: when this returns, everything that any run of the broker acked is readable, and nothing else is;
+/// this run's incarnation is on the disk. **Cost**: in proportion to the journal behind the newest checkpoint, not to
+/// the data.
+///
+/// # Errors
+///
+/// [`OpenError`]; nothing that was acked is changed by a refused start.
+pub fn open(disk: Arc<dyn Disk>, env: Arc<dyn Env>, settings: Settings) -> Result<Opened, OpenError> {
+    let lock = disk.lock().map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => OpenError::Locked,
+        _ => io("locking the data directory")(error),
+    })?;
+    let ground = ground(&*disk, &*env, &settings)?;
+    build(disk, env, settings, ground, lock)
+}
+
+/// Everything up to the new incarnation.
+fn ground(disk: &dyn Disk, env: &dyn Env, settings: &Settings) -> Result<Ground, OpenError> {
+    let mut control = directory::control(disk, env)?;
+    let identity = Identity { cluster: control.cluster, node: control.node, incarnation: control.incarnation };
+    let mut report = OpenReport::default();
+    let checkpoint = tables(disk, &control, &mut report)?;
+    let source = Source { disk, seed: identity.seed(), file_bytes: settings.journal_file_bytes };
+    let found = scan::scan(&source, checkpoint.tip)?;
+    let watermark = Watermark::read(disk).map_err(io("reading the watermark"))?;
+    let believed = watermark.filter(|mark| mark.incarnation <= control.incarnation);
+    let facts = Facts {
+        last: found.tip.lsn,
+        tables: checkpoint.tip.lsn,
+        clean: control.clean_lsn,
+        watermark: believed.map_or(Lsn(0), |mark| mark.durable_lsn),
+        lookahead: found.lookahead,
+        has_more: found.dropped.is_some(),
+    };
+    match decide::decide(&facts) {
+        Verdict::Rotten { from, to } => return Err(OpenError::Rotten { from, to }),
+        Verdict::Keep => {}
+        Verdict::Drop { possible_loss } => {
+            report.possible_loss = possible_loss;
+            cut(disk, &found, control.incarnation, &mut report)?;
+        }
+    }
+    control.incarnation.0 += 1;
+    control.clean_lsn = Lsn(0);
+    let file = disk.open(CONTROL_PATH, Mode::Write, false).map_err(io("opening control"))?;
+    control.write_next(&*file).map_err(io("writing control"))?;
+    report.incarnation = control.incarnation.0;
+    let identity = Identity { incarnation: control.incarnation, ..identity };
+    let listing = directory::compare(disk, &checkpoint.applied.topics, &checkpoint.lanes, control.incarnation)?;
+    report.findings.extend(listing.findings);
+    Ok(Ground { control, identity, checkpoint, found, report })
+}
+
+/// The newest whole tables, or empty ones.
+fn tables(disk: &dyn Disk, control: &Control, report: &mut OpenReport) -> Result<Checkpoint, OpenError> {
+    let newest = file::read_newest(disk, control.cluster).map_err(io("reading the tables"))?;
+    for (path, fault) in newest.faults {
+        match fault {
+            TablesFault::Newer { .. } => return Err(OpenError::Newer { what: format!("{path}: {fault}") }),
+            TablesFault::Foreign => return Err(OpenError::Tables { file: path.to_owned(), fault }),
+            // The other file, or the journal from its first frame on, has it all; if not, M is greater than L.
+            TablesFault::Damaged { .. } => report.findings.push(format!("{path} is not believed: {fault}")),
+        }
+    }
+    Ok(newest.checkpoint.unwrap_or_default())
+}
+
+/// Drops what stands behind the last whole group: copied aside, then ended by one block of zeros.
+fn cut(
+    disk: &dyn Disk,
+    found: &Found,
+    incarnation: crate::id::Incarnation,
+    report: &mut OpenReport,
+) -> Result<(), OpenError> {
+    let Some(dropped) = &found.dropped else { return Ok(()) };
+    report.dropped_bytes = dropped.bytes.len() as u64;
+    let kept = directory::keep_dropped(disk, dropped.slot, dropped.at, &dropped.bytes, incarnation, found.tip.lsn);
+    report.quarantined = kept;
+    let path = dropped.slot.path();
+    let file = disk.open(&path, Mode::Write, true).map_err(io(format!("opening {path}")))?;
+    let mut zeros = AlignedBuf::with_capacity(ALIGN);
+    zeros.grow_zeroed(ALIGN);
+    disk::write_all_at(&*file, zeros.as_slice(), dropped.at).map_err(io(format!("cutting {path}")))?;
+    file.sync().map_err(io(format!("syncing the cut of {path}")))
+}
+
+/// The stages over what was found, with the journal replayed.
+fn build(
+    disk: Arc<dyn Disk>,
+    env: Arc<dyn Env>,
+    settings: Settings,
+    ground: Ground,
+    lock: Box<dyn DirLock>,
+) -> Result<Opened, OpenError> {
+    let Ground { control, identity, checkpoint, found, mut report } = ground;
+    let bells = Bells::default();
+    let (marks, poison) = (Arc::new(Marks::default()), Arc::new(Poison::default()));
+    marks.durable.raise(checkpoint.tip.lsn);
+    marks.published.raise(checkpoint.tip.lsn);
+    marks.checkpointed.raise(checkpoint.tip.lsn);
+    let buffers = AlignedPool::new(SPARE_BUFFER_BYTES);
+    let files = Files {
+        used: found.chain.clone(),
+        free: found.free.clone(),
+        unfilled: found.unfilled.clone(),
+        next_file_no: found.next_file_no,
+    };
+    let pool = Pool::new(settings.journal_files_max, files, [bells.sequencer.clone(), bells.writer.clone()]);
+    let tail = Arc::new(Tail::new(settings.block_bytes, marks.clone(), &bells.flusher, &bells.sequencer));
+    tail.restore(&checkpoint.lanes, &checkpoint.applied);
+    let shared = Shared {
+        room: Arc::new(Room::new(disk.clone(), env.clone(), settings.space_floor_bytes)),
+        next_segment: Arc::new(AtomicU64::new(checkpoint.applied.counters.next_segment)),
+        applied: Arc::new(RwLock::new(checkpoint.applied)),
+        tips: Arc::new(Tips::at(checkpoint.tip)),
+        shelf: Arc::default(),
+        written: Arc::default(),
+        wishes: Arc::default(),
+        disk,
+        settings,
+        identity,
+        marks,
+        poison,
+        buffers,
+        pool,
+        tail,
+        bells,
+    };
+    let mut flusher = Flusher::new(shared.flusher());
+    let tip = replay(&shared, &*env, checkpoint.tip, &found, &mut flusher, &mut report)?;
+    let mut grow = Grow::new(shared.disk.clone(), shared.pool.clone(), shared.poison.clone(), shared.settings.journal_file_bytes);
+    first_file(&shared, &found, &mut grow)?;
+    let resume = resume(&shared, &found, tip)?;
+    let watermark = Watermark::open(&*shared.disk).map_err(io("opening the watermark"))?;
+    let checkpointer = Checkpointer::new(shared.checkpointer(), checkpoint.generation, checkpoint.tip.lsn);
+    let road = Road::new(&shared, resume, watermark);
+    let ballast =
+        Ballast::new(shared.disk.clone(), shared.wishes.clone(), shared.poison.clone(), shared.settings.ballast_bytes, &shared.bells.ballast);
+    let stages: Stages = vec![
+        Box::new(road.sequencer),
+        Box::new(road.writer),
+        Box::new(road.sync),
+        Box::new(road.publisher),
+        Box::new(flusher),
+        Box::new(checkpointer),
+        Box::new(grow),
+        Box::new(ballast),
+    ];
+    shared.poison.rings(stages.iter().map(|stage| stage.bell().clone()));
+    let parts = Parts {
+        reads: shared.reads(),
+        disk: shared.disk,
+        env,
+        settings: shared.settings,
+        identity,
+        control: parking_lot::Mutex::new(control),
+        applied: shared.applied,
+        marks: shared.marks,
+        poison: shared.poison,
+        pool: shared.pool,
+        tail: shared.tail,
+        room: shared.room,
+        wishes: shared.wishes,
+        syncs: road.syncs,
+        appends: road.appends,
+        controls: road.controls,
+        checkpointer: shared.bells.checkpointer,
+        stopping: AtomicBool::new(false),
+        _lock: lock,
+    };
+    Ok(Opened { stages, report, parts })
+}
+
+/// One bell a stage.
+#[derive(Default)]
+struct Bells {
+    sequencer: Bell,
+    writer: Bell,
+    sync: Bell,
+    publisher: Bell,
+    flusher: Bell,
+    checkpointer: Bell,
+    ballast: Bell,
+}
+
+/// What the stages share.
+struct Shared {
+    disk: Arc<dyn Disk>,
+    settings: Settings,
+    identity: Identity,
+    marks: Arc<Marks>,
+    poison: Arc<Poison>,
+    buffers: AlignedPool,
+    pool: Arc<Pool>,
+    tail: Arc<Tail>,
+    applied: SharedApplied,
+    tips: Arc<Tips>,
+    shelf: Arc<Shelf>,
+    written: Arc<Written>,
+    wishes: Arc<Wishes>,
+    room: Arc<Room>,
+    next_segment: Arc<AtomicU64>,
+    bells: Bells,
+}
+
+impl Shared {
+    fn applier(&self) -> Applier {
+        Applier { applied: self.applied.clone(), tail: self.tail.clone(), tips: self.tips.clone() }
+    }
+
+    fn reads(&self) -> Reads {
+        Reads {
+            disk: self.disk.clone(),
+            applied: self.applied.clone(),
+            marks: self.marks.clone(),
+            tail: self.tail.clone(),
+            shelf: self.shelf.clone(),
+            poison: self.poison.clone(),
+            buffers: self.buffers.clone(),
+        }
+    }
+
+    fn flusher(&self) -> flusher::Parts {
+        flusher::Parts {
+            disk: self.disk.clone(),
+            tail: self.tail.clone(),
+            applied: self.applied.clone(),
+            marks: self.marks.clone(),
+            poison: self.poison.clone(),
+            shelf: self.shelf.clone(),
+            buffers: self.buffers.clone(),
+            identity: self.identity,
+            settings: self.settings.clone(),
+            written: self.written.clone(),
+            wishes: self.wishes.clone(),
+            next_segment: self.next_segment.clone(),
+            checkpointer: self.bells.checkpointer.clone(),
+            bell: self.bells.flusher.clone(),
+        }
+    }
+
+    fn checkpointer(&self) -> checkpoint::Parts {
+        checkpoint::Parts {
+            disk: self.disk.clone(),
+            applied: self.applied.clone(),
+            tips: self.tips.clone(),
+            tail: self.tail.clone(),
+            pool: self.pool.clone(),
+            marks: self.marks.clone(),
+            poison: self.poison.clone(),
+            shelf: self.shelf.clone(),
+            written: self.written.clone(),
+            wishes: self.wishes.clone(),
+            next_segment: self.next_segment.clone(),
+            room: self.room.clone(),
+            identity: self.identity,
+            settings: self.settings.clone(),
+            flusher: self.bells.flusher.clone(),
+            ballast: self.bells.ballast.clone(),
+            bell: self.bells.checkpointer.clone(),
+        }
+    }
+}
+
+/// The four stages that an append passes, and the queues between them.
+struct Road {
+    sequencer: Sequencer,
+    writer: Writer,
+    sync: Sync,
+    publisher: Publisher,
+    appends: Arc<Queue<Admitted>>,
+    controls: Arc<Queue<Admitted>>,
+    syncs: Arc<AtomicU64>,
+}
+
+impl Road {
+    fn new(shared: &Shared, resume: Resume, watermark: Arc<dyn disk::DiskFile>) -> Self {
+        let bells = &shared.bells;
+        let callers = Bell::default();
+        let appends = Queue::new(shared.settings.in_flight_appends, &callers, &bells.sequencer);
+        let controls = Queue::new(CONTROLS_MAX, &callers, &bells.sequencer);
+        let sequenced = Queue::new(FRAMES_MAX, &bells.sequencer, &bells.writer);
+        let written = Queue::new(GROUPS_MAX, &bells.writer, &bells.sync);
+        let durable = Queue::new(GROUPS_MAX, &bells.sync, &bells.publisher);
+        let syncs = Arc::new(AtomicU64::new(0));
+        let sequencer = Sequencer::new(sequence::Parts {
+            applied: shared.applied.clone(),
+            marks: shared.marks.clone(),
+            poison: shared.poison.clone(),
+            pool: shared.pool.clone(),
+            tail: shared.tail.clone(),
+            tail_bytes: shared.settings.tail_bytes,
+            refuse_when_full: shared.settings.hold_checkpoints,
+            appends: appends.clone(),
+            controls: controls.clone(),
+            outbox: sequenced.clone(),
+            bell: bells.sequencer.clone(),
+        });
+        let parts = writer::Parts {
+            disk: shared.disk.clone(),
+            pool: shared.pool.clone(),
+            buffers: shared.buffers.clone(),
+            identity: shared.identity,
+            marks: shared.marks.clone(),
+            poison: shared.poison.clone(),
+            file_bytes: shared.settings.journal_file_bytes,
+            group_bytes: shared.settings.group_bytes,
+            inbox: sequenced,
+            outbox: written.clone(),
+            bell: bells.writer.clone(),
+        };
+        let writer = Writer::resume(parts, resume);
+        let sync = Sync::new(sync::Parts {
+            watermark,
+            incarnation: shared.identity.incarnation,
+            marks: shared.marks.clone(),
+            poison: shared.poison.clone(),
+            syncs: syncs.clone(),
+            inbox: written,
+            outbox: durable.clone(),
+            bell: bells.sync.clone(),
+        });
+        let (marks, poison) = (shared.marks.clone(), shared.poison.clone());
+        let publisher = Publisher::new(
+            shared.applier(),
+            marks,
+            poison,
+            durable,
+            [bells.sequencer.clone(), bells.checkpointer.clone()],
+            bells.publisher.clone(),
+        );
+        Self { sequencer, writer, sync, publisher, appends, controls, syncs }
+    }
+}
+
+/// Replays the journal behind the checkpoint; flush makes room when the tail is full.
+fn replay(
+    shared: &Shared,
+    env: &dyn Env,
+    start: Tip,
+    found: &Found,
+    flusher: &mut Flusher,
+    report: &mut OpenReport,
+) -> Result<Tip, OpenError> {
+    let file_bytes = shared.settings.journal_file_bytes;
+    let source = Source { disk: &*shared.disk, seed: shared.identity.seed(), file_bytes };
+    let mut replay = Replay::new(source, start, found, shared.buffers.clone());
+    let applier = shared.applier();
+    let mut tip = Tip { file_no: found.tip.file_no, at: found.tip.at, ..start };
+    while let Some(group) = replay.next_group()? {
+        report.frames_replayed += group.frames.len() as u64;
+        let (_, ended) = applier.apply(&group);
+        shared.marks.durable.raise(group.tip.lsn);
+        shared.marks.published.raise(group.tip.lsn);
+        ended.into_iter().for_each(|topic| shared.tail.end_topic(topic));
+        tip = group.tip;
+        while shared.tail.pinned_bytes() >= shared.settings.tail_bytes {
+            let now = Now { wall_us: env.wall_us(), mono_us: env.mono_us() };
+            if flusher.step(now) != Step::Did {
+                // Without space to flush, recovery alone may exceed the budget: the journal bounds it.
+                break;
+            }
+        }
+        if let Some(poisoned) = shared.poison.first() {
+            return Err(OpenError::Poisoned(poisoned));
+        }
+    }
+    assert_eq!(tip.lsn, found.tip.lsn, "replay ends where the scan ended");
+    Ok(Tip { file_no: found.tip.file_no, at: found.tip.at, ..tip })
+}
+
+/// A new journal gets its first file here; every later one is made in the background.
+fn first_file(shared: &Shared, found: &Found, grow: &mut Grow) -> Result<(), OpenError> {
+    if !found.chain.is_empty() {
+        return Ok(());
+    }
+    while !shared.pool.has_free() {
+        // A full disk is no reason not to start: reads work, and appends are refused until there is a file.
+        if grow.step(Now::default()) != Step::Did {
+            break;
+        }
+    }
+    match shared.poison.first() {
+        Some(poisoned) => Err(OpenError::Poisoned(poisoned)),
+        None => Ok(()),
+    }
+}
+
+/// Where the group write goes on.
+fn resume(shared: &Shared, found: &Found, tip: Tip) -> Result<Resume, OpenError> {
+    let Some(last) = found.chain.last() else { return Ok(Resume { tip, file: None }) };
+    let path = last.slot.path();
+    let file = shared.disk.open(&path, Mode::Write, true).map_err(io(format!("opening {path}")))?;
+    Ok(Resume { tip, file: Some(GroupFile { file, file_no: last.file_no }) })
+}

@@ -1,0 +1,173 @@
+//! The overlay: rows touched by frames that are on their way to the disk and not applied yet.
+//!
+//! Only `sequence` has it. An entry leaves when `applied` passes its LSN, and poison drops all of it. It is never
+//! written anywhere: a checkpoint that stored it would remember a producer's sequence whose frame never became
+//! durable, and answer the retry with an offset that does not exist.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use crate::{
+    id::{Lane, Lsn, Offset, ProducerId, TopicId},
+    table::{
+        Applied,
+        row::{AnswerRow, TopicRow},
+    },
+};
+
+/// What is known of a producer beyond what is applied.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ProducerAhead {
+    /// The epoch that counts, when a registration is on its way.
+    pub(super) epoch: Option<(u64, Lsn)>,
+    /// Answers on their way, oldest first.
+    pub(super) answers: VecDeque<Arc<AnswerRow>>,
+}
+
+/// A topic's name beyond what is applied.
+#[derive(Clone, Debug)]
+pub(super) enum NameAhead {
+    /// It will be this topic's.
+    Created(TopicRow),
+    /// It will be nobody's.
+    Deleted,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Key {
+    Lane(Lane),
+    Producer(ProducerId),
+    ProducerName(String),
+    TopicName(String),
+    Topic(TopicId),
+}
+
+/// All entries, and the order in which they leave.
+#[derive(Debug, Default)]
+pub(super) struct Ahead {
+    lanes: BTreeMap<Lane, (Offset, Lsn)>,
+    producers: BTreeMap<ProducerId, ProducerAhead>,
+    producer_names: BTreeMap<String, (ProducerId, Lsn)>,
+    topic_names: BTreeMap<String, (NameAhead, Lsn)>,
+    deleted: BTreeMap<TopicId, Lsn>,
+    touched: VecDeque<(Lsn, Key)>,
+}
+
+impl Ahead {
+    /// Drops what `applied` has passed.
+    pub(super) fn prune(&mut self, applied: Lsn) {
+        while self.touched.front().is_some_and(|(lsn, _)| *lsn <= applied) {
+            let Some((lsn, key)) = self.touched.pop_front() else { return };
+            match key {
+                Key::Lane(lane) => remove_at(&mut self.lanes, &lane, lsn),
+                Key::ProducerName(name) => remove_at(&mut self.producer_names, &name, lsn),
+                Key::TopicName(name) => remove_at(&mut self.topic_names, &name, lsn),
+                Key::Topic(topic) => {
+                    self.deleted.remove(&topic);
+                }
+                Key::Producer(producer) => self.prune_producer(producer, applied),
+            }
+        }
+    }
+
+    fn prune_producer(&mut self, producer: ProducerId, applied: Lsn) {
+        let Some(entry) = self.producers.get_mut(&producer) else { return };
+        entry.epoch = entry.epoch.filter(|(_, lsn)| *lsn > applied);
+        while entry.answers.front().is_some_and(|answer| answer.lsn <= applied) {
+            entry.answers.pop_front();
+        }
+        if entry.epoch.is_none() && entry.answers.is_empty() {
+            self.producers.remove(&producer);
+        }
+    }
+
+    /// A lane's next offset, and the frame that this rests on.
+    pub(super) fn lane_end(&self, applied: &Applied, lane: Lane) -> (Offset, Lsn) {
+        let stands = || (applied.lanes.get(&lane).map_or(Offset(0), |end| end.end), Lsn(0));
+        self.lanes.get(&lane).copied().unwrap_or_else(stands)
+    }
+
+    /// A lane grows.
+    pub(super) fn extend(&mut self, lane: Lane, end: Offset, lsn: Lsn) {
+        self.lanes.insert(lane, (end, lsn));
+        self.touched.push_back((lsn, Key::Lane(lane)));
+    }
+
+    /// A producer's id by name, and the frame that this rests on.
+    pub(super) fn producer_id(&self, applied: &Applied, name: &str) -> Option<(ProducerId, Lsn)> {
+        let stands = || applied.producer_names.get(name).map(|id| (*id, Lsn(0)));
+        self.producer_names.get(name).copied().or_else(stands)
+    }
+
+    /// What is on its way for a producer.
+    pub(super) fn producer(&self, producer: ProducerId) -> Option<&ProducerAhead> {
+        self.producers.get(&producer)
+    }
+
+    /// Whether anything of a producer is on its way.
+    pub(super) fn touches(&self, producer: ProducerId) -> bool {
+        self.producers.contains_key(&producer)
+    }
+
+    /// A producer is registered or taken over.
+    pub(super) fn open_producer(&mut self, producer: ProducerId, name: &str, epoch: u64, lsn: Lsn) {
+        self.producers.entry(producer).or_default().epoch = Some((epoch, lsn));
+        self.producer_names.insert(name.to_owned(), (producer, lsn));
+        self.touched.push_back((lsn, Key::Producer(producer)));
+        self.touched.push_back((lsn, Key::ProducerName(name.to_owned())));
+    }
+
+    /// A producer's append is on its way.
+    pub(super) fn answer(&mut self, producer: ProducerId, answer: AnswerRow) {
+        let lsn = answer.lsn;
+        self.producers.entry(producer).or_default().answers.push_back(Arc::new(answer));
+        self.touched.push_back((lsn, Key::Producer(producer)));
+    }
+
+    /// How many producers are registered beyond what is applied.
+    pub(super) fn producers_ahead(&self, applied: &Applied) -> usize {
+        self.producer_names.keys().filter(|name| !applied.producer_names.contains_key(*name)).count()
+    }
+
+    /// The topic that a name is, and the frame that this rests on.
+    pub(super) fn topic<'a>(&'a self, applied: &'a Applied, name: &str) -> (Option<&'a TopicRow>, Lsn) {
+        match self.topic_names.get(name) {
+            Some((NameAhead::Created(row), lsn)) => (Some(row), *lsn),
+            Some((NameAhead::Deleted, lsn)) => (None, *lsn),
+            None => (applied.topic(name), Lsn(0)),
+        }
+    }
+
+    /// The frame that deletes a topic, when one is on its way.
+    pub(super) fn deletion(&self, topic: TopicId) -> Option<Lsn> {
+        self.deleted.get(&topic).copied()
+    }
+
+    /// A topic is created.
+    pub(super) fn create_topic(&mut self, row: TopicRow, lsn: Lsn) {
+        self.touched.push_back((lsn, Key::TopicName(row.name.clone())));
+        self.topic_names.insert(row.name.clone(), (NameAhead::Created(row), lsn));
+    }
+
+    /// A topic is deleted.
+    pub(super) fn delete_topic(&mut self, name: &str, topic: TopicId, lsn: Lsn) {
+        self.topic_names.insert(name.to_owned(), (NameAhead::Deleted, lsn));
+        self.deleted.insert(topic, lsn);
+        self.touched.push_back((lsn, Key::TopicName(name.to_owned())));
+        self.touched.push_back((lsn, Key::Topic(topic)));
+    }
+
+    /// Forgets everything: none of it will be applied by this process.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// Removes an entry unless a later frame touched it again.
+fn remove_at<K: Ord, V>(entries: &mut BTreeMap<K, (V, Lsn)>, key: &K, lsn: Lsn) {
+    if entries.get(key).is_some_and(|(_, touched)| *touched <= lsn) {
+        entries.remove(key);
+    }
+}

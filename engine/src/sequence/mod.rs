@@ -1,0 +1,322 @@
+//! The only place that says no to an append that was admitted. Decides, assigns offsets, hands the frame on.
+//!
+//! One stage per shard. It looks at the applied state through an overlay of what is on its way to the disk, so that
+//! the next append can be decided before the one before it is durable. Nothing becomes visible or answered here: a
+//! frame carries its answer along, and an answer that needs no frame but rests on one that is not published yet
+//! follows it down the road.
+
+use std::sync::Arc;
+
+use crate::{
+    admit::{Admitted, AdmittedAppend, Request, SharedApplied},
+    answer::{Answer, Pending},
+    budget::Permit,
+    error::Refusal,
+    id::{Lsn, TopicId},
+    journal::{Frame, Sequenced, op::Op, pool::Pool},
+    marks::Marks,
+    poison::Poison,
+    request::{Appended, AppendedBatch, InitProducer, ProducerOpened, TopicConfig, TopicCreated},
+    stage::{Bell, Now, Queue, Stage, Step},
+    table::row::{AnswerRow, TopicRow},
+    tail::Tail,
+    ticket::Reply,
+};
+
+mod ahead;
+mod decide;
+pub(crate) mod registry;
+
+use ahead::Ahead;
+use decide::{Accepted, Decision, View};
+use registry::Verdict;
+
+/// Nameless producers are looked through for expired ones this often, in microseconds of the monotonic clock.
+const EXPIRY_EVERY_US: u64 = 60_000_000;
+
+/// Numbers that the next frame gets.
+#[derive(Clone, Copy, Debug)]
+struct Next {
+    lsn: Lsn,
+    time_us: i64,
+    position: u64,
+    topic: u64,
+    producer: u64,
+}
+
+/// The sequence stage.
+pub struct Sequencer {
+    parts: Parts,
+    ahead: Ahead,
+    next: Next,
+    expire_at: u64,
+}
+
+/// What a sequencer is made of.
+pub struct Parts {
+    /// Read: what is durable.
+    pub applied: SharedApplied,
+    /// Read: how far frames are published.
+    pub marks: Arc<Marks>,
+    /// Writes are off when it is set.
+    pub poison: Arc<Poison>,
+    /// Read: how full the journal is.
+    pub pool: Arc<Pool>,
+    /// Read: how much of the tail is pinned.
+    pub tail: Arc<Tail>,
+    /// Bytes of the tail at which appends wait.
+    pub tail_bytes: u64,
+    /// Checkpoints are held off, so a full journal will not come free: refuse instead of waiting.
+    pub refuse_when_full: bool,
+    /// Appends.
+    pub appends: Arc<Queue<Admitted>>,
+    /// Topics, producers, deletes: never wait behind appends that wait for room.
+    pub controls: Arc<Queue<Admitted>>,
+    /// To the group write.
+    pub outbox: Arc<Queue<Sequenced>>,
+    /// What wakes it.
+    pub bell: Bell,
+}
+
+impl Sequencer {
+    /// Goes on behind what is applied.
+    pub fn new(parts: Parts) -> Self {
+        let applied = parts.applied.read();
+        let next = Next {
+            lsn: applied.lsn.next(),
+            time_us: applied.time_us,
+            position: applied.position,
+            topic: applied.counters.next_topic,
+            producer: applied.counters.next_producer,
+        };
+        drop(applied);
+        Self { parts, ahead: Ahead::default(), next, expire_at: 0 }
+    }
+
+    /// The next request; appends only while there is room for them.
+    fn take(&mut self) -> Option<Admitted> {
+        if let Some(control) = self.parts.controls.pop() {
+            return Some(control);
+        }
+        let fullness = self.parts.pool.fullness();
+        if fullness.holds_appends() {
+            if !self.parts.refuse_when_full {
+                return None;
+            }
+            let append = self.parts.appends.pop()?;
+            let (files, limit) = (u64::from(fullness.used), u64::from(fullness.files_max * 3 / 4));
+            refuse(append, Refusal::JournalFull { files, limit });
+            return None;
+        }
+        if self.parts.tail.pinned_bytes() >= self.parts.tail_bytes {
+            return None;
+        }
+        self.parts.appends.pop()
+    }
+
+    fn decide(&mut self, request: Request, permit: Option<Permit>) -> Option<Sequenced> {
+        match request {
+            Request::Append(append, reply) => self.append(&append, reply, permit),
+            Request::InitProducer(init, reply) => self.init_producer(&init, reply),
+            Request::CreateTopic(name, config, dry_run, reply) => self.create_topic(&name, config, dry_run, reply),
+            Request::DeleteTopic(name, id, reply) => self.delete_topic(&name, id, reply),
+        }
+    }
+
+    /// Decides under one look at the applied state, pruned to it.
+    fn look<T>(&mut self, decide: impl FnOnce(View<'_>) -> T) -> T {
+        let applied = self.parts.applied.read();
+        self.ahead.prune(applied.lsn);
+        decide(View { applied: &applied, ahead: &self.ahead })
+    }
+
+    fn append(
+        &mut self,
+        append: &AdmittedAppend,
+        reply: Reply<Appended>,
+        permit: Option<Permit>,
+    ) -> Option<Sequenced> {
+        match self.look(|view| decide::append(view, append)) {
+            Decision::Accept(accepted) => Some(self.accept(append, accepted, reply, permit)),
+            Decision::Answer(answer, rests_on) => {
+                self.follow(Pending { answer: Answer::Append(reply, *answer), permit, rests_on })
+            }
+        }
+    }
+
+    fn accept(
+        &mut self,
+        append: &AdmittedAppend,
+        accepted: Accepted,
+        reply: Reply<Appended>,
+        permit: Option<Permit>,
+    ) -> Sequenced {
+        let lsn = self.next.lsn;
+        for placed in &accepted.placed {
+            self.ahead.extend(placed.lane, placed.base.plus(u64::from(placed.record_count)), lsn);
+        }
+        let batches = append.parts.iter().zip(&accepted.placed).map(|(part, placed)| AppendedBatch {
+            batch_index: placed.batch_index,
+            topic: part.topic.clone(),
+            lane: placed.lane,
+            base: placed.base,
+            record_count: placed.record_count,
+            record_indexes: part.record_indexes.clone(),
+        });
+        let appended = Appended {
+            batches: batches.collect(),
+            duplicate: false,
+            append_time_us: self.next.time_us,
+            next_sequence: accepted.stamp.as_ref().map_or(0, |(_, stamp)| stamp.sequence + 1),
+            lsn,
+        };
+        if let Some((producer, stamp)) = accepted.stamp {
+            let (sequence, content_hash, time_us) = (stamp.sequence, append.content_hash, self.next.time_us);
+            self.ahead.answer(producer, AnswerRow { sequence, content_hash, lsn, time_us, placed: accepted.placed });
+        }
+        self.frame(accepted.ops, Answer::Append(reply, Ok(appended)), permit)
+    }
+
+    fn init_producer(&mut self, init: &InitProducer, reply: Reply<ProducerOpened>) -> Option<Sequenced> {
+        let next = self.next.producer;
+        match self.look(|view| registry::init_producer(view, init, next)) {
+            Verdict::Say(answer, rests_on) => {
+                self.follow(Pending { answer: Answer::Producer(reply, answer), permit: None, rests_on })
+            }
+            Verdict::Write(op, opened) => {
+                if let Op::ProducerOpen(open) = &op {
+                    self.next.producer = self.next.producer.max(open.producer.0 + 1);
+                    self.ahead.open_producer(open.producer, &open.name, open.epoch, self.next.lsn);
+                }
+                Some(self.frame(vec![op], Answer::Producer(reply, Ok(opened)), None))
+            }
+        }
+    }
+
+    fn create_topic(
+        &mut self,
+        name: &str,
+        config: TopicConfig,
+        dry_run: bool,
+        reply: Reply<TopicCreated>,
+    ) -> Option<Sequenced> {
+        let Next { topic: next, time_us, .. } = self.next;
+        match self.look(|view| registry::create_topic(view, name, config, dry_run, next, time_us)) {
+            Verdict::Say(answer, rests_on) => {
+                self.follow(Pending { answer: Answer::Topic(reply, answer), permit: None, rests_on })
+            }
+            Verdict::Write(op, created) => {
+                let (id, name) = (created.topic.id, created.topic.name.clone());
+                self.next.topic = self.next.topic.max(id.0 + 1);
+                self.ahead.create_topic(
+                    TopicRow { id, name, config, created_us: time_us, deleted: None },
+                    self.next.lsn,
+                );
+                Some(self.frame(vec![op], Answer::Topic(reply, Ok(created)), None))
+            }
+        }
+    }
+
+    fn delete_topic(&mut self, name: &str, id: TopicId, reply: Reply<()>) -> Option<Sequenced> {
+        match self.look(|view| registry::delete_topic(view, name, id)) {
+            Verdict::Say(answer, rests_on) => {
+                self.follow(Pending { answer: Answer::Deleted(reply, answer), permit: None, rests_on })
+            }
+            Verdict::Write(op, ()) => {
+                self.ahead.delete_topic(name, id, self.next.lsn);
+                Some(self.frame(vec![op], Answer::Deleted(reply, Ok(())), None))
+            }
+        }
+    }
+
+    /// An answer that needs no frame: at once when what it rests on is published, otherwise behind it.
+    fn follow(&self, pending: Pending) -> Option<Sequenced> {
+        if pending.rests_on <= self.parts.marks.published.get() {
+            pending.give();
+            return None;
+        }
+        Some(Sequenced { frame: None, pending })
+    }
+
+    /// Numbers a frame.
+    fn frame(&mut self, ops: Vec<Op>, answer: Answer, permit: Option<Permit>) -> Sequenced {
+        let Next { lsn, time_us, position, .. } = self.next;
+        let frame = Frame { lsn, time_us, position, ops };
+        self.next.lsn = lsn.next();
+        self.next.position = position + frame.record_count();
+        if cfg!(bug = "checkpoint_ahead") {
+            self.parts.applied.write().apply(&frame);
+        }
+        Sequenced { frame: Some(frame), pending: Pending { answer, permit, rests_on: lsn } }
+    }
+
+    /// The frame that forgets nameless producers that were idle for longer than they said.
+    fn expire(&mut self, now: Now) -> Option<Sequenced> {
+        if now.mono_us < self.expire_at {
+            return None;
+        }
+        self.expire_at = now.mono_us + EXPIRY_EVERY_US;
+        let time_us = self.next.time_us;
+        let expired: Vec<Op> = self.look(|view| {
+            let idle = view.applied.producers.values().filter(|row| {
+                let idle_us = u64::try_from(time_us.saturating_sub(row.last_us)).unwrap_or(0);
+                row.idle_expiry_us > 0 && idle_us > row.idle_expiry_us && !view.ahead.touches(row.id)
+            });
+            idle.take(1_000).map(|row| Op::ProducerExpire(row.id)).collect()
+        });
+        (!expired.is_empty()).then(|| self.frame(expired, Answer::Nobody, None))
+    }
+
+    /// Writes are off: nothing of what waits here was written.
+    fn drain(&mut self) -> Step {
+        self.ahead.clear();
+        let Some(poisoned) = self.parts.poison.first() else { return Step::Poisoned };
+        while let Some(admitted) = self.parts.controls.pop().or_else(|| self.parts.appends.pop()) {
+            refuse(admitted, Refusal::Poisoned(poisoned.clone()));
+        }
+        Step::Poisoned
+    }
+}
+
+fn refuse(admitted: Admitted, refusal: Refusal) {
+    drop(admitted.permit);
+    match admitted.request {
+        Request::Append(_, reply) => reply.send(Err(refusal)),
+        Request::InitProducer(_, reply) => reply.send(Err(refusal)),
+        Request::CreateTopic(_, _, _, reply) => reply.send(Err(refusal)),
+        Request::DeleteTopic(_, _, reply) => reply.send(Err(refusal)),
+    }
+}
+
+impl Stage for Sequencer {
+    fn name(&self) -> &'static str {
+        "sequence"
+    }
+
+    fn bell(&self) -> &Bell {
+        &self.parts.bell
+    }
+
+    fn step(&mut self, now: Now) -> Step {
+        if self.parts.poison.is_set() {
+            return self.drain();
+        }
+        if !self.parts.outbox.has_room() {
+            return Step::Idle;
+        }
+        // The frame carries the time that it was given here: the clock, but never below the frame before.
+        self.next.time_us = self.next.time_us.max(now.wall_us);
+        let sequenced = match self.expire(now) {
+            Some(expired) => Some(expired),
+            None => match self.take() {
+                Some(Admitted { request, permit }) => self.decide(request, permit),
+                None => return Step::Idle,
+            },
+        };
+        if let Some(sequenced) = sequenced {
+            let pushed = self.parts.outbox.push(sequenced);
+            assert!(pushed.is_ok(), "the room was asked for before");
+        }
+        Step::Did
+    }
+}

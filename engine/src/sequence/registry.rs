@@ -1,0 +1,176 @@
+//! Decisions about producers and topics: who is registered, which names are taken.
+
+use crate::{
+    admit::{check_name, is_own_name, not_found},
+    error::{Difference, Refusal},
+    id::{Lsn, ProducerId, TopicId},
+    journal::op::{Op, ProducerOpenOp, TopicCreateOp},
+    limits,
+    request::{
+        Appended, AppendedBatch, InitProducer, ProducerOpened, RecentAppend, TopicConfig, TopicCreated, TopicView,
+    },
+    sequence::decide::View,
+    table::{
+        Applied,
+        row::{AnswerRow, TopicRow},
+    },
+};
+
+/// A frame's operation and the answer to it, or an answer that needs no frame.
+pub(super) enum Verdict<T> {
+    /// Write this, then say that.
+    Write(Op, T),
+    /// Say that, once the frame that it rests on is published.
+    Say(Result<T, Refusal>, Lsn),
+}
+
+/// The view of a topic's row.
+pub(crate) fn view(row: &TopicRow) -> TopicView {
+    TopicView { name: row.name.clone(), id: row.id, config: row.config, created_us: row.created_us }
+}
+
+/// Registers a producer, or raises the epoch of the one that has the name.
+pub(super) fn init_producer(state: View<'_>, init: &InitProducer, next_id: u64) -> Verdict<ProducerOpened> {
+    let say = |refusal| Verdict::Say(Err(refusal), Lsn(0));
+    if let Err(refusal) = check_init(init) {
+        return say(refusal);
+    }
+    let found = init.name.as_deref().and_then(|name| state.ahead.producer_id(state.applied, name));
+    if let (None, Some(name)) = (found, init.name.as_deref())
+        && is_own_name(name)
+    {
+        // A made-up name that is gone has expired; made anew it would pass for the one that was.
+        return say(Refusal::ProducerUnknown { producer: name.to_owned() });
+    }
+    let registered = state.applied.producers.len() + state.ahead.producers_ahead(state.applied);
+    if found.is_none() && registered >= limits::PRODUCERS_MAX {
+        return say(Refusal::ProducersFull { limit: limits::PRODUCERS_MAX as u64 });
+    }
+    let id = found.map_or(ProducerId(next_id), |(id, _)| id);
+    let name = init.name.clone().unwrap_or_else(|| format!("_p-{next_id:016x}"));
+    let (row, ahead) = (state.applied.producers.get(&id), state.ahead.producer(id));
+    let stands = row.map_or(0, |row| row.epoch);
+    let epoch = ahead.and_then(|ahead| ahead.epoch).map_or(stands, |(epoch, _)| epoch) + 1;
+    let answers = || {
+        let applied = row.map(|row| &row.answers).into_iter().flatten();
+        applied.chain(ahead.map(|ahead| &ahead.answers).into_iter().flatten())
+    };
+    let records_ahead: u64 = ahead.iter().flat_map(|ahead| &ahead.answers).map(|answer| records(answer)).sum();
+    let next_sequence = answers().last().map_or(row.map_or(0, |row| row.last_sequence), |answer| answer.sequence) + 1;
+    let count = answers().count();
+    let recent = answers().skip(count.saturating_sub(limits::PRODUCER_WINDOW));
+    let opened = ProducerOpened {
+        name: name.clone(),
+        epoch,
+        next_sequence,
+        accepted_records: row.map_or(0, |row| row.accepted_records) + records_ahead,
+        recent: recent.map(|answer| recent_append(state.applied, answer)).collect(),
+    };
+    let idle_expiry_us = init.idle_expiry_ms * 1_000;
+    Verdict::Write(Op::ProducerOpen(ProducerOpenOp { producer: id, epoch, idle_expiry_us, name }), opened)
+}
+
+fn check_init(init: &InitProducer) -> Result<(), Refusal> {
+    match &init.name {
+        Some(name) if !is_own_name(name) => check_name("producer_id", name)?,
+        _ => {}
+    }
+    let own = init.name.as_deref().is_none_or(is_own_name);
+    let (min, max) = (u64::from(own), limits::PRODUCER_IDLE_MS_MAX);
+    if (min..=max).contains(&init.idle_expiry_ms) {
+        return Ok(());
+    }
+    Err(Refusal::SettingOutOfRange { field: "idle_expiry_ms", min, max, actual: init.idle_expiry_ms })
+}
+
+fn records(answer: &AnswerRow) -> u64 {
+    answer.placed.iter().map(|placed| u64::from(placed.record_count)).sum()
+}
+
+fn recent_append(applied: &Applied, answer: &AnswerRow) -> RecentAppend {
+    let batches = answer.placed.iter().map(|placed| AppendedBatch {
+        batch_index: placed.batch_index,
+        topic: applied.topics.get(&placed.lane.topic).map(|topic| topic.name.clone()).unwrap_or_default(),
+        lane: placed.lane,
+        base: placed.base,
+        record_count: placed.record_count,
+        record_indexes: Vec::new(),
+    });
+    let appended = Appended {
+        batches: batches.collect(),
+        duplicate: true,
+        append_time_us: answer.time_us,
+        next_sequence: answer.sequence + 1,
+        lsn: answer.lsn,
+    };
+    RecentAppend { sequence: answer.sequence, appended }
+}
+
+/// Creates a topic, or finds it standing with the same configuration.
+pub(super) fn create_topic(
+    state: View<'_>,
+    name: &str,
+    config: TopicConfig,
+    dry_run: bool,
+    next_id: u64,
+    time_us: i64,
+) -> Verdict<TopicCreated> {
+    if let Err(refusal) = check_name("name", name).and_then(|()| check_config(&config)) {
+        return Verdict::Say(Err(refusal), Lsn(0));
+    }
+    let (found, rests_on) = state.ahead.topic(state.applied, name);
+    if let Some(row) = found {
+        let differences = differences(&row.config, &config);
+        let answer = if differences.is_empty() {
+            Ok(TopicCreated { topic: view(row), created: false })
+        } else {
+            Err(Refusal::TopicExists { topic: name.to_owned(), differences })
+        };
+        return Verdict::Say(answer, rests_on);
+    }
+    if state.applied.topics.len() >= limits::TOPICS_MAX {
+        return Verdict::Say(Err(Refusal::TopicsFull { limit: limits::TOPICS_MAX as u64 }), Lsn(0));
+    }
+    let id = TopicId(next_id);
+    let topic = TopicView { name: name.to_owned(), id, config, created_us: time_us };
+    let created = TopicCreated { topic, created: true };
+    if dry_run {
+        return Verdict::Say(Ok(created), rests_on);
+    }
+    Verdict::Write(Op::TopicCreate(TopicCreateOp { topic: id, config, name: name.to_owned() }), created)
+}
+
+fn check_config(config: &TopicConfig) -> Result<(), Refusal> {
+    let within = |field, min: u32, max: u32, actual: u32| {
+        let (min, max, actual) = (u64::from(min), u64::from(max), u64::from(actual));
+        let refusal = Refusal::SettingOutOfRange { field, min, max, actual };
+        if (min..=max).contains(&actual) { Ok(()) } else { Err(refusal) }
+    };
+    within("partitions", 1, limits::PARTITIONS_MAX, config.partitions)?;
+    within("max_record_bytes", 1, limits::RECORD_BYTES_MAX, config.max_record_bytes)?;
+    within("segment_bytes", limits::SEGMENT_BYTES_MIN, limits::SEGMENT_BYTES_MAX, config.segment_bytes)
+}
+
+fn differences(has: &TopicConfig, asked: &TopicConfig) -> Vec<Difference> {
+    let fields = [
+        ("partitions", has.partitions.to_string(), asked.partitions.to_string()),
+        ("codec", format!("{:?}", has.codec).to_lowercase(), format!("{:?}", asked.codec).to_lowercase()),
+        ("max_record_bytes", has.max_record_bytes.to_string(), asked.max_record_bytes.to_string()),
+        ("segment_bytes", has.segment_bytes.to_string(), asked.segment_bytes.to_string()),
+    ];
+    let differ = fields.into_iter().filter(|(_, has, asked)| has != asked);
+    differ.map(|(field, has, asked)| Difference { field, has, asked }).collect()
+}
+
+/// Deletes a topic of exactly this id, so that a late delete cannot hit one that was made anew.
+pub(super) fn delete_topic(state: View<'_>, name: &str, id: TopicId) -> Verdict<()> {
+    let (found, rests_on) = state.ahead.topic(state.applied, name);
+    match found {
+        None => Verdict::Say(Err(not_found(state.applied, name)), rests_on),
+        Some(row) if row.id != id => {
+            let (topic, pinned) = (name.to_owned(), id.hex());
+            Verdict::Say(Err(Refusal::TopicRecreated { topic, pinned, current: Some(row.id) }), rests_on)
+        }
+        Some(_) => Verdict::Write(Op::TopicDelete(id), ()),
+    }
+}

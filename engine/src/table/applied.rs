@@ -1,0 +1,163 @@
+//! The applied state: what all durable frames, in LSN order, have made of the tables.
+//!
+//! One stage applies, everybody else reads. Applying reads no clock and no entropy and cannot fail: what a frame says
+//! was decided before it was written. The same frames give the same state on every node.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use crate::{
+    id::{Lane, Lsn, Offset, ProducerId, TopicId},
+    journal::{
+        Frame,
+        op::{BatchOp, Op, ProducerOpenOp, StampOp, TopicCreateOp},
+    },
+    limits::PRODUCER_WINDOW,
+    table::row::{AnswerRow, CountersRow, PlacedRow, ProducerRow, TopicRow},
+};
+
+/// What frames made of a lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaneEnd {
+    /// Next offset.
+    pub end: Offset,
+    /// Append time of the last record, in microseconds.
+    pub last_time_us: i64,
+}
+
+/// All tables at one LSN.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Applied {
+    /// The last applied frame.
+    pub lsn: Lsn,
+    /// Its time: no later frame has a smaller one.
+    pub time_us: i64,
+    /// Records up to and including it.
+    pub position: u64,
+    /// Numbers that are counted.
+    pub counters: CountersRow,
+    /// Topics, tombstones included.
+    pub topics: BTreeMap<TopicId, TopicRow>,
+    /// Names of topics that are alive.
+    pub topic_names: BTreeMap<String, TopicId>,
+    /// Producers.
+    pub producers: BTreeMap<ProducerId, ProducerRow>,
+    /// Names of producers.
+    pub producer_names: BTreeMap<String, ProducerId>,
+    /// Lanes that hold or held records.
+    pub lanes: BTreeMap<Lane, LaneEnd>,
+}
+
+impl Applied {
+    /// Makes a durable frame's effects so.
+    ///
+    /// # Panics
+    ///
+    /// When the frame is not the next one, or does not continue a lane: then memory no longer agrees with the disk.
+    pub fn apply(&mut self, frame: &Frame) {
+        assert_eq!(frame.lsn, self.lsn.next(), "frames are applied in order");
+        let mut stamp = None;
+        let mut placed = Vec::new();
+        for op in &frame.ops {
+            match op {
+                Op::Batch(op) => placed.push(self.extend(op, frame.time_us)),
+                Op::Stamp(op) => stamp = Some(*op),
+                Op::ProducerOpen(op) => self.open_producer(op, frame.time_us),
+                Op::ProducerExpire(producer) => self.forget_producer(*producer),
+                Op::TopicCreate(op) => self.create_topic(op, frame.time_us),
+                Op::TopicDelete(topic) => self.delete_topic(*topic, frame.lsn),
+            }
+        }
+        if let Some(stamp) = stamp {
+            self.answer(stamp, frame, placed);
+        }
+        self.lsn = frame.lsn;
+        self.time_us = frame.time_us;
+        self.position = frame.position + frame.record_count();
+    }
+
+    /// A topic that is alive, by name.
+    pub fn topic(&self, name: &str) -> Option<&TopicRow> {
+        self.topics.get(self.topic_names.get(name)?)
+    }
+
+    /// A topic that is alive, by id.
+    pub fn live_topic(&self, id: TopicId) -> Option<&TopicRow> {
+        self.topics.get(&id).filter(|topic| topic.deleted.is_none())
+    }
+
+    /// A producer, by name.
+    pub fn producer(&self, name: &str) -> Option<&ProducerRow> {
+        self.producers.get(self.producer_names.get(name)?)
+    }
+
+    fn extend(&mut self, op: &BatchOp, time_us: i64) -> PlacedRow {
+        let records = op.batch.record_count;
+        if self.live_topic(op.lane.topic).is_some() {
+            let lane = self.lanes.entry(op.lane).or_default();
+            assert_eq!(op.base, lane.end, "a batch continues lane {}", op.lane);
+            lane.end = op.base.plus(u64::from(records));
+            lane.last_time_us = time_us;
+        }
+        PlacedRow { batch_index: op.batch_index, lane: op.lane, base: op.base, record_count: records }
+    }
+
+    fn open_producer(&mut self, op: &ProducerOpenOp, time_us: i64) {
+        self.counters.next_producer = self.counters.next_producer.max(op.producer.0 + 1);
+        self.producer_names.insert(op.name.clone(), op.producer);
+        let row = self.producers.entry(op.producer).or_insert_with(|| ProducerRow {
+            id: op.producer,
+            name: op.name.clone(),
+            epoch: 0,
+            last_sequence: 0,
+            accepted_records: 0,
+            idle_expiry_us: 0,
+            last_us: 0,
+            answers: VecDeque::new(),
+        });
+        row.epoch = op.epoch;
+        row.idle_expiry_us = op.idle_expiry_us;
+        row.last_us = time_us;
+    }
+
+    fn forget_producer(&mut self, producer: ProducerId) {
+        if let Some(row) = self.producers.remove(&producer) {
+            self.producer_names.remove(&row.name);
+        }
+    }
+
+    fn create_topic(&mut self, op: &TopicCreateOp, time_us: i64) {
+        self.counters.next_topic = self.counters.next_topic.max(op.topic.0 + 1);
+        self.topic_names.insert(op.name.clone(), op.topic);
+        let (id, name) = (op.topic, op.name.clone());
+        self.topics.insert(id, TopicRow { id, name, config: op.config, created_us: time_us, deleted: None });
+    }
+
+    fn delete_topic(&mut self, topic: TopicId, lsn: Lsn) {
+        if let Some(row) = self.topics.get_mut(&topic).filter(|row| row.deleted.is_none()) {
+            row.deleted = Some(lsn);
+            self.topic_names.remove(&row.name);
+            self.lanes.retain(|lane, _| lane.topic != topic);
+        }
+    }
+
+    /// Remembers the answer of a stamped append; the newest ones are always kept.
+    fn answer(&mut self, stamp: StampOp, frame: &Frame, placed: Vec<PlacedRow>) {
+        let Some(row) = self.producers.get_mut(&stamp.producer) else { return };
+        row.last_sequence = stamp.sequence;
+        row.accepted_records += frame.record_count();
+        row.last_us = frame.time_us;
+        if row.answers.len() == PRODUCER_WINDOW {
+            row.answers.pop_front();
+        }
+        row.answers.push_back(Arc::new(AnswerRow {
+            sequence: stamp.sequence,
+            content_hash: stamp.content_hash,
+            lsn: frame.lsn,
+            time_us: frame.time_us,
+            placed,
+        }));
+    }
+}

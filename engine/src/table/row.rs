@@ -1,0 +1,426 @@
+//! The rows, one by one, and their bytes: little-endian, fixed order, text and lists behind a length.
+//!
+//! Rows are read from a file whose checksums held, so a row that does not read is a bug or a newer format; it is
+//! still an error and never a panic.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use crate::{
+    codec::Codec,
+    id::{Lane, Lsn, Offset, Partition, ProducerId, SegmentId, TopicId},
+    request::TopicConfig,
+};
+
+/// A topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicRow {
+    /// Its id.
+    pub id: TopicId,
+    /// Its name.
+    pub name: String,
+    /// How it is kept.
+    pub config: TopicConfig,
+    /// When it was created, in microseconds.
+    pub created_us: i64,
+    /// The frame that deleted it: a tombstone, until its files are gone.
+    pub deleted: Option<Lsn>,
+}
+
+/// A producer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProducerRow {
+    /// Its id.
+    pub id: ProducerId,
+    /// Its name.
+    pub name: String,
+    /// The epoch that counts.
+    pub epoch: u64,
+    /// The last accepted sequence; 0 before the first.
+    pub last_sequence: u64,
+    /// Records ever accepted.
+    pub accepted_records: u64,
+    /// Idle time after which it is forgotten, in microseconds; 0: never.
+    pub idle_expiry_us: u64,
+    /// Time of its last frame, in microseconds.
+    pub last_us: i64,
+    /// Its newest answers, oldest first.
+    pub answers: VecDeque<Arc<AnswerRow>>,
+}
+
+/// What an append was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnswerRow {
+    /// Its sequence.
+    pub sequence: u64,
+    /// What it asked, hashed.
+    pub content_hash: u64,
+    /// Its frame.
+    pub lsn: Lsn,
+    /// Its time, in microseconds.
+    pub time_us: i64,
+    /// Where its batches went.
+    pub placed: Vec<PlacedRow>,
+}
+
+/// Where a batch went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlacedRow {
+    /// Its place in the request.
+    pub batch_index: u32,
+    /// Topic and partition.
+    pub lane: Lane,
+    /// Offset of its first record.
+    pub base: Offset,
+    /// How many records.
+    pub record_count: u32,
+}
+
+/// A lane: what frames made of it, and what flush has put into segments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneRow {
+    /// Which.
+    pub lane: Lane,
+    /// First kept offset.
+    pub head: Offset,
+    /// Next offset.
+    pub end: Offset,
+    /// Append time of its last record, in microseconds.
+    pub last_time_us: i64,
+    /// Records below are in synced segments.
+    pub flushed: Offset,
+    /// Its segments, oldest first; only the last can be active.
+    pub segments: Vec<SegmentRow>,
+}
+
+/// A segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentRow {
+    /// Its id.
+    pub id: SegmentId,
+    /// Offset of its first record.
+    pub base: Offset,
+    /// Offset behind its last record.
+    pub end: Offset,
+    /// Rises when a compaction replaces it.
+    pub generation: u32,
+    /// It never changes again.
+    pub sealed: bool,
+    /// End of its data in the file.
+    pub bytes: u64,
+    /// `header_crc` of its last block, which the next one continues; 0 before the first.
+    pub last_crc: u32,
+    /// Append time of its first record, in microseconds.
+    pub first_time_us: i64,
+    /// Append time of its last record, in microseconds.
+    pub last_time_us: i64,
+}
+
+/// Numbers that are counted and never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CountersRow {
+    /// The next topic's id.
+    pub next_topic: u64,
+    /// The next producer's id.
+    pub next_producer: u64,
+    /// The next segment's id.
+    pub next_segment: u64,
+}
+
+impl Default for CountersRow {
+    fn default() -> Self {
+        Self { next_topic: 1, next_producer: 1, next_segment: 1 }
+    }
+}
+
+/// Bytes of a row being written.
+#[derive(Debug, Default)]
+pub struct RowWriter {
+    bytes: Vec<u8>,
+}
+
+impl RowWriter {
+    fn byte(&mut self, value: u8) -> &mut Self {
+        self.bytes.push(value);
+        self
+    }
+
+    fn word(&mut self, value: u32) -> &mut Self {
+        self.bytes.extend(value.to_le_bytes());
+        self
+    }
+
+    fn number(&mut self, value: u64) -> &mut Self {
+        self.bytes.extend(value.to_le_bytes());
+        self
+    }
+
+    fn time(&mut self, value: i64) -> &mut Self {
+        self.bytes.extend(value.to_le_bytes());
+        self
+    }
+
+    fn text(&mut self, value: &str) -> &mut Self {
+        self.count(value.len());
+        self.bytes.extend(value.as_bytes());
+        self
+    }
+
+    fn count(&mut self, value: usize) -> &mut Self {
+        self.word(u32::try_from(value).expect("rows are bounded"))
+    }
+
+    fn lane(&mut self, lane: Lane) -> &mut Self {
+        self.number(lane.topic.0).word(lane.partition.0)
+    }
+}
+
+/// Bytes of a row being read; every answer is none once they do not suffice.
+#[derive(Debug)]
+pub struct RowReader<'a> {
+    bytes: &'a [u8],
+}
+
+impl RowReader<'_> {
+    fn fixed<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (first, rest) = self.bytes.split_first_chunk::<N>()?;
+        self.bytes = rest;
+        Some(*first)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.fixed::<1>().map(|[byte]| byte)
+    }
+
+    fn word(&mut self) -> Option<u32> {
+        self.fixed().map(u32::from_le_bytes)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        self.fixed().map(u64::from_le_bytes)
+    }
+
+    fn time(&mut self) -> Option<i64> {
+        self.fixed().map(i64::from_le_bytes)
+    }
+
+    fn text(&mut self) -> Option<String> {
+        let count = self.word()? as usize;
+        let (text, rest) = self.bytes.split_at_checked(count)?;
+        self.bytes = rest;
+        String::from_utf8(text.to_vec()).ok()
+    }
+
+    fn lane(&mut self) -> Option<Lane> {
+        Some(Lane { topic: TopicId(self.number()?), partition: Partition(self.word()?) })
+    }
+
+    /// A list behind its length. Nothing is allocated ahead for a length that the bytes cannot hold.
+    fn list<T, L: FromIterator<T>>(&mut self, mut one: impl FnMut(&mut Self) -> Option<T>) -> Option<L> {
+        let count = self.word()?;
+        (0..count).map(|_| one(self)).collect()
+    }
+}
+
+/// A row of one of the tables.
+pub trait Row: Sized {
+    /// The table's number in the file. Numbers once used are never reused. Reserved: 5 groups, 6 cursors, 7 members,
+    /// 8 assignments, 9 remainder, 10 schedules, 11 idempotency keys, 12 queue state, 13 schemas, 14 grants.
+    const TABLE: u8;
+
+    /// Writes it.
+    fn write(&self, out: &mut RowWriter);
+
+    /// Reads it.
+    fn read(row: &mut RowReader<'_>) -> Option<Self>;
+
+    /// Its bytes.
+    fn encode(&self) -> Vec<u8> {
+        let mut out = RowWriter::default();
+        self.write(&mut out);
+        out.bytes
+    }
+
+    /// The row that `bytes` are, all of them.
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut row = RowReader { bytes };
+        Self::read(&mut row).filter(|_| row.bytes.is_empty())
+    }
+}
+
+impl Row for CountersRow {
+    const TABLE: u8 = 1;
+
+    fn write(&self, out: &mut RowWriter) {
+        out.number(self.next_topic).number(self.next_producer).number(self.next_segment);
+    }
+
+    fn read(row: &mut RowReader<'_>) -> Option<Self> {
+        Some(Self { next_topic: row.number()?, next_producer: row.number()?, next_segment: row.number()? })
+    }
+}
+
+impl Row for TopicRow {
+    const TABLE: u8 = 2;
+
+    fn write(&self, out: &mut RowWriter) {
+        out.number(self.id.0).text(&self.name);
+        out.word(self.config.partitions).byte(self.config.codec as u8);
+        out.word(self.config.max_record_bytes).word(self.config.segment_bytes);
+        out.time(self.created_us).number(self.deleted.map_or(0, Lsn::get));
+    }
+
+    fn read(row: &mut RowReader<'_>) -> Option<Self> {
+        let (id, name) = (TopicId(row.number()?), row.text()?);
+        let (partitions, codec) = (row.word()?, Codec::from_number(row.byte()?)?);
+        let (max_record_bytes, segment_bytes) = (row.word()?, row.word()?);
+        let config = TopicConfig { partitions, codec, max_record_bytes, segment_bytes };
+        let (created_us, deleted) = (row.time()?, row.number()?);
+        Some(Self { id, name, config, created_us, deleted: (deleted > 0).then_some(Lsn(deleted)) })
+    }
+}
+
+impl Row for ProducerRow {
+    const TABLE: u8 = 3;
+
+    fn write(&self, out: &mut RowWriter) {
+        out.number(self.id.0).text(&self.name).number(self.epoch).number(self.last_sequence);
+        out.number(self.accepted_records).number(self.idle_expiry_us).time(self.last_us);
+        out.count(self.answers.len());
+        for answer in &self.answers {
+            out.number(answer.sequence).number(answer.content_hash).number(answer.lsn.0).time(answer.time_us);
+            out.count(answer.placed.len());
+            for placed in &answer.placed {
+                out.word(placed.batch_index).lane(placed.lane).number(placed.base.0).word(placed.record_count);
+            }
+        }
+    }
+
+    fn read(row: &mut RowReader<'_>) -> Option<Self> {
+        let placed = |row: &mut RowReader<'_>| {
+            Some(PlacedRow {
+                batch_index: row.word()?,
+                lane: row.lane()?,
+                base: Offset(row.number()?),
+                record_count: row.word()?,
+            })
+        };
+        let answer = |row: &mut RowReader<'_>| {
+            Some(Arc::new(AnswerRow {
+                sequence: row.number()?,
+                content_hash: row.number()?,
+                lsn: Lsn(row.number()?),
+                time_us: row.time()?,
+                placed: row.list(placed)?,
+            }))
+        };
+        Some(Self {
+            id: ProducerId(row.number()?),
+            name: row.text()?,
+            epoch: row.number()?,
+            last_sequence: row.number()?,
+            accepted_records: row.number()?,
+            idle_expiry_us: row.number()?,
+            last_us: row.time()?,
+            answers: row.list(answer)?,
+        })
+    }
+}
+
+impl Row for LaneRow {
+    const TABLE: u8 = 4;
+
+    fn write(&self, out: &mut RowWriter) {
+        out.lane(self.lane).number(self.head.0).number(self.end.0).time(self.last_time_us).number(self.flushed.0);
+        out.count(self.segments.len());
+        for segment in &self.segments {
+            out.number(segment.id.0).number(segment.base.0).number(segment.end.0).word(segment.generation);
+            out.byte(u8::from(segment.sealed)).number(segment.bytes).word(segment.last_crc);
+            out.time(segment.first_time_us).time(segment.last_time_us);
+        }
+    }
+
+    fn read(row: &mut RowReader<'_>) -> Option<Self> {
+        let segment = |row: &mut RowReader<'_>| {
+            Some(SegmentRow {
+                id: SegmentId(row.number()?),
+                base: Offset(row.number()?),
+                end: Offset(row.number()?),
+                generation: row.word()?,
+                sealed: match row.byte()? {
+                    0 => false,
+                    1 => true,
+                    _ => return None,
+                },
+                bytes: row.number()?,
+                last_crc: row.word()?,
+                first_time_us: row.time()?,
+                last_time_us: row.time()?,
+            })
+        };
+        Some(Self {
+            lane: row.lane()?,
+            head: Offset(row.number()?),
+            end: Offset(row.number()?),
+            last_time_us: row.time()?,
+            flushed: Offset(row.number()?),
+            segments: row.list(segment)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check<R: Row + PartialEq + std::fmt::Debug>(row: &R) {
+        let bytes = row.encode();
+        assert_eq!(R::decode(&bytes).as_ref(), Some(row));
+        for cut in 0..bytes.len() {
+            assert!(R::decode(&bytes[..cut]).is_none(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn rows_read_back_and_a_cut_row_does_not() {
+        let lane = Lane { topic: TopicId(4), partition: Partition(2) };
+        check(&CountersRow { next_topic: 5, next_producer: 6, next_segment: 7 });
+        check(&TopicRow {
+            id: TopicId(4),
+            name: "orders".into(),
+            config: TopicConfig::default(),
+            created_us: -5,
+            deleted: Some(Lsn(9)),
+        });
+        let placed = vec![PlacedRow { batch_index: 1, lane, base: Offset(100), record_count: 3 }];
+        let answer = AnswerRow { sequence: 8, content_hash: 9, lsn: Lsn(10), time_us: 11, placed };
+        check(&ProducerRow {
+            id: ProducerId(1),
+            name: "loader".into(),
+            epoch: 2,
+            last_sequence: 8,
+            accepted_records: 1_000,
+            idle_expiry_us: 0,
+            last_us: 11,
+            answers: [Arc::new(answer)].into(),
+        });
+        let segment = SegmentRow {
+            id: SegmentId(3),
+            base: Offset(0),
+            end: Offset(50),
+            generation: 0,
+            sealed: true,
+            bytes: 8_192,
+            last_crc: 77,
+            first_time_us: 1,
+            last_time_us: 2,
+        };
+        check(&LaneRow {
+            lane,
+            head: Offset(0),
+            end: Offset(103),
+            last_time_us: 11,
+            flushed: Offset(50),
+            segments: vec![segment],
+        });
+    }
+}
