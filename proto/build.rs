@@ -23,10 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut bare = protox::Compiler::new(["."])?;
     bare.include_imports(true).include_source_info(false);
     bare.open_files(FILES)?;
-    fs::write(
-        out.join("descriptors.binpb"),
-        bare.encode_file_descriptor_set(),
-    )?;
+    fs::write(out.join("descriptors.binpb"), bare.encode_file_descriptor_set())?;
 
     // The generated code has them.
     let mut full = protox::Compiler::new(["."])?;

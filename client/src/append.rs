@@ -3,7 +3,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use tillroll_proto::v1;
 
 use crate::{Client, EncodedBatch, Error, Record};
@@ -287,12 +286,4 @@ pub(crate) async fn init_producer(
             })
             .collect(),
     })
-}
-
-/// Gives a batch's buffer back when nobody else holds it, for the next batch.
-pub(crate) fn reclaim(request: v1::AppendBatch) -> Option<bytes::BytesMut> {
-    match request.content {
-        Some(v1::append_batch::Content::Encoded(batch)) => Bytes::try_into_mut(batch.data).ok(),
-        _ => None,
-    }
 }

@@ -1,10 +1,13 @@
 //! The producer: takes records in, sends them in order on one stream, and finds
 //! out what became of each, whatever breaks on the way.
 //!
-//! [`buffer`] holds what waits, [`ticket`] what a caller waits for, [`task`]
-//! drives the stream, and `inflight` beside this room keeps the numbers.
+//! `set` and `buffer` hold what waits, `prepared` is what is sent, `task` drives
+//! the stream, `ticket` is what a caller waits for; `inflight` beside this room
+//! keeps the numbers.
 
+mod set;
 mod buffer;
+mod prepared;
 mod task;
 mod ticket;
 

@@ -26,5 +26,4 @@ pub mod v1 {
 
 /// The encoded `FileDescriptorSet` of `tillroll.v1` and all that it imports,
 /// without comments: what server reflection serves.
-pub const FILE_DESCRIPTOR_SET: &[u8] =
-    include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.binpb"));
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.binpb"));

@@ -5,16 +5,14 @@
 //! counts appends of the whole producer, so sets leave in the order in which
 //! they were closed, and each partition keeps its order.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::BytesMut;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
     ProducerStatistics,
+    set::{ClosedSet, State},
     ticket::{BatchTicket, Cell, Ticket},
 };
 use crate::{
@@ -22,9 +20,6 @@ use crate::{
     batch::{framed_bytes, record_bytes},
     partition_for_key,
 };
-
-/// Buffers kept for the next batches.
-const SPARE_BUFFERS: usize = 16;
 
 /// What bounds a producer. All in bytes or counts.
 #[derive(Clone, Copy, Debug)]
@@ -54,44 +49,6 @@ pub(crate) struct Buffer {
     progress: Notify,
 }
 
-#[derive(Debug)]
-struct State {
-    open: OpenSet,
-    closed: VecDeque<ClosedSet>,
-    /// Bytes in the open set, the closed ones, and those in flight.
-    held_bytes: usize,
-    closed_count: u64,
-    answered_count: u64,
-    /// Somebody waits for everything before it.
-    flush_below: u64,
-    failure: Option<Error>,
-    gone: Option<Error>,
-    closing: bool,
-    sticky: u32,
-    spare: Vec<BytesMut>,
-    statistics: ProducerStatistics,
-}
-
-#[derive(Debug)]
-struct OpenSet {
-    cell: Arc<Cell>,
-    batches: Vec<(u32, BatchWriter)>,
-    /// By partition: 1 + its index in `batches`, 0 without one.
-    places: Vec<u32>,
-    bytes: usize,
-    records: u32,
-    since: Option<Instant>,
-}
-
-/// Records that become one append.
-#[derive(Debug)]
-pub(crate) struct ClosedSet {
-    pub(crate) cell: Arc<Cell>,
-    pub(crate) batches: Vec<(u32, BatchWriter)>,
-    pub(crate) bytes: usize,
-    pub(crate) records: u32,
-}
-
 /// Why a record was not taken in.
 enum Push {
     Full,
@@ -100,33 +57,12 @@ enum Push {
 
 impl Buffer {
     pub(crate) fn new(topic: Arc<str>, partitions: u32, fixed: Option<u32>, sticky: u32, bounds: Bounds) -> Self {
-        let open = OpenSet {
-            cell: Cell::new(&topic),
-            batches: Vec::new(),
-            places: vec![0; partitions as usize],
-            bytes: 0,
-            records: 0,
-            since: None,
-        };
         Self {
+            state: Mutex::new(State::new(&topic, partitions, sticky)),
             topic,
             partitions,
             fixed,
             bounds,
-            state: Mutex::new(State {
-                open,
-                closed: VecDeque::new(),
-                held_bytes: 0,
-                closed_count: 0,
-                answered_count: 0,
-                flush_below: 0,
-                failure: None,
-                gone: None,
-                closing: false,
-                sticky: sticky % partitions,
-                spare: Vec::new(),
-                statistics: ProducerStatistics::default(),
-            }),
             work: Notify::new(),
             space: Notify::new(),
             progress: Notify::new(),
@@ -164,7 +100,7 @@ impl Buffer {
             && (state.open.bytes + bytes > self.bounds.batch_bytes
                 || state.open.records >= self.bounds.append_records_max)
         {
-            self.close_open(&mut state);
+            state.close_open();
         }
         let partition = match (self.fixed, &record.key) {
             (Some(partition), _) => partition,
@@ -187,7 +123,7 @@ impl Buffer {
         }
         let full = state.open.bytes >= self.bounds.batch_bytes;
         if full {
-            self.close_open(&mut state);
+            state.close_open();
         }
         drop(state);
         if first || full {
@@ -215,7 +151,7 @@ impl Buffer {
                 match self.admit(&mut state, bytes) {
                     Ok(()) => {
                         // Records that came first go first.
-                        self.close_open(&mut state);
+                        state.close_open();
                         let cell = Cell::new(&self.topic);
                         let ticket = BatchTicket::new(&cell);
                         let batches = vec![(partition, writer)];
@@ -245,31 +181,12 @@ impl Buffer {
         if state.held_bytes > 0 && state.held_bytes + bytes > self.bounds.in_flight_bytes {
             // Somebody waits for room: what is here has no reason to linger.
             if state.open.records > 0 {
-                self.close_open(state);
+                state.close_open();
                 self.work.notify_one();
             }
             return Err(Push::Full);
         }
         Ok(())
-    }
-
-    fn close_open(&self, state: &mut State) {
-        if state.open.records == 0 {
-            return;
-        }
-        for (partition, _) in &state.open.batches {
-            state.open.places[*partition as usize] = 0;
-        }
-        let set = ClosedSet {
-            cell: std::mem::replace(&mut state.open.cell, Cell::new(&self.topic)),
-            batches: std::mem::take(&mut state.open.batches),
-            bytes: std::mem::take(&mut state.open.bytes),
-            records: std::mem::take(&mut state.open.records),
-        };
-        state.open.since = None;
-        // One batch goes to one partition, the next one to the next.
-        state.sticky = (state.sticky + 1) % self.partitions;
-        state.close(set);
     }
 
     /// The next set to send. The open one only when nobody gains by waiting:
@@ -282,7 +199,7 @@ impl Buffer {
             if !(eager || flushed || since.elapsed() >= linger) {
                 return None;
             }
-            self.close_open(&mut state);
+            state.close_open();
         }
         state.closed.pop_front()
     }
@@ -365,7 +282,7 @@ impl Buffer {
         let left: Vec<ClosedSet> = {
             let mut state = self.lock();
             state.gone = Some(error.clone());
-            self.close_open(&mut state);
+            state.close_open();
             state.closed.drain(..).collect()
         };
         for set in left {
@@ -392,34 +309,6 @@ impl Buffer {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn keep(&mut self, buffers: Vec<BytesMut>) {
-        let room = SPARE_BUFFERS - self.spare.len().min(SPARE_BUFFERS);
-        self.spare.extend(buffers.into_iter().take(room));
-    }
-
-    fn close(&mut self, set: ClosedSet) {
-        self.closed_count += 1;
-        self.closed.push_back(set);
-    }
-
-    /// The index of the partition's batch in the open set.
-    fn writer(&mut self, partition: u32, share_bytes: usize) -> u32 {
-        let place = self.open.places[partition as usize];
-        if place > 0 {
-            return place - 1;
-        }
-        let mut buffer = self.spare.pop().unwrap_or_default();
-        if self.open.batches.is_empty() {
-            buffer.reserve(share_bytes);
-        }
-        self.open.batches.push((partition, BatchWriter::with_buffer(buffer)));
-        let place = self.open.batches.len() as u32;
-        self.open.places[partition as usize] = place;
-        place - 1
     }
 }
 

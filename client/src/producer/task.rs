@@ -6,19 +6,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::BytesMut;
 use tillroll_proto::{
     reason,
     v1::{self, append_stream_response::Event},
 };
 use tokio::time::{Instant, sleep_until};
 
-use super::buffer::{Buffer, ClosedSet};
+use super::{buffer::Buffer, prepared::Prepared};
 use crate::{
-    Appended, AppendedBatch, Client, Compression, Error, ErrorKind, ProducerIdentity, Stamp,
-    append::{self, reclaim},
+    Appended, AppendedBatch, Client, Compression, Error, ErrorKind, ProducerIdentity, Stamp, append,
     inflight::{Answer, Failed, Inflight, Settled},
-    producer::ticket::Cell,
     retry::Backoff,
     session::{AppendStream, broken, ended, out_of_order, result, silent},
 };
@@ -38,15 +35,6 @@ pub(crate) struct Task {
     pub(crate) paused_until: Option<Instant>,
     /// What callers are told when the task has ended.
     pub(crate) end: Error,
-}
-
-/// An append that can be sent as often as needed.
-pub(crate) struct Prepared {
-    batches: Vec<v1::AppendBatch>,
-    cell: Arc<Cell>,
-    /// What it counts for in the buffer.
-    held_bytes: usize,
-    records: u32,
 }
 
 /// Why a stream is left.
@@ -170,14 +158,7 @@ impl Task {
             let answered_below = self.inflight.answered_below();
             let Some(entry) = self.inflight.send(*append_id) else { return };
             let stamp = Stamp { sequence: entry.sequence, answered_below, ..self.stamp.clone() };
-            let request = v1::AppendStreamRequest {
-                append_id: *append_id,
-                append: Some(v1::AppendRequest {
-                    batches: entry.payload.batches.clone(),
-                    producer: Some(stamp.into_wire()),
-                    ..v1::AppendRequest::default()
-                }),
-            };
+            let request = entry.payload.request(*append_id, stamp);
             // The queue has room for the whole window: only a dead stream does
             // not take it, and then the responses say why.
             if stream.requests.try_send(request).is_err() {
@@ -197,32 +178,11 @@ impl Task {
         }
         let eager = self.inflight.in_flight() == 0;
         let set = self.buffer.take(eager, self.linger)?;
-        let append = self.prepare(set);
+        let (append, spare) = Prepared::new(set, &self.buffer.topic, &self.topic_id, self.compression);
+        self.buffer.spare(spare);
         let bytes = append.wire_bytes();
         self.inflight.push(append, bytes);
         Some(bytes)
-    }
-
-    fn prepare(&self, set: ClosedSet) -> Prepared {
-        let ClosedSet { cell, batches, bytes, records } = set;
-        let mut spare: Vec<BytesMut> = Vec::new();
-        let batches = batches
-            .into_iter()
-            .map(|(partition, writer)| {
-                let (batch, buffer) = writer.finish(self.compression);
-                spare.extend(buffer);
-                v1::AppendBatch {
-                    topic: (*self.buffer.topic).to_owned(),
-                    partition: Some(partition),
-                    content: Some(v1::append_batch::Content::Encoded(batch.into_wire())),
-                    // The partition count was read from this topic, and would
-                    // be wrong for one that was made anew under its name.
-                    topic_id: self.topic_id.clone(),
-                }
-            })
-            .collect();
-        self.buffer.spare(spare);
-        Prepared { batches, cell, held_bytes: bytes, records }
     }
 
     /// Takes one message of the server.
@@ -365,8 +325,8 @@ impl Task {
     fn resolve(&self, append: Prepared, outcome: Result<Appended, Error>) {
         let failure = outcome.as_ref().err().cloned();
         append.cell.resolve(outcome);
-        let spare = append.batches.into_iter().filter_map(reclaim).collect();
-        self.buffer.answered(append.held_bytes, failure.as_ref(), spare);
+        let held_bytes = append.held_bytes;
+        self.buffer.answered(held_bytes, failure.as_ref(), append.reclaim());
     }
 }
 
@@ -380,23 +340,6 @@ impl Drop for Task {
             self.fail(append, if sent { error.with_unknown_outcome() } else { error });
         }
         self.buffer.end(&self.end);
-    }
-}
-
-impl Prepared {
-    /// What it counts for in the server's window: a little more than its bytes
-    /// on the wire.
-    fn wire_bytes(&self) -> usize {
-        let names: usize = self.batches.iter().map(|batch| batch.topic.len() + batch.topic_id.len() + 64).sum();
-        let content: usize = self
-            .batches
-            .iter()
-            .map(|batch| match &batch.content {
-                Some(v1::append_batch::Content::Encoded(encoded)) => encoded.data.len(),
-                _ => 0,
-            })
-            .sum();
-        content + names + 256
     }
 }
 

@@ -138,6 +138,11 @@ impl Cell {
         Arc::new(Self { topic: Arc::clone(topic), outcome: OnceLock::new(), waiting: Mutex::default() })
     }
 
+    /// An empty cell for the next append to the same topic.
+    pub(crate) fn another(&self) -> Arc<Self> {
+        Self::new(&self.topic)
+    }
+
     /// Fills the cell and wakes everybody. Only the first outcome counts.
     pub(crate) fn resolve(&self, outcome: Result<Appended, Error>) {
         // The lock closes the gap between a ticket's look and its waker.

@@ -90,6 +90,8 @@ impl Call {
                     continue;
                 }
             };
+            // Also a quiet server is one that works.
+            self.backoff.reset();
             match event {
                 read_response::Event::Heartbeat(_) => {}
                 read_response::Event::CaughtUp(_) if self.caught_up => {}
@@ -108,7 +110,6 @@ impl Call {
     }
 
     fn take(&mut self, batch: v1::Batch) -> Result<ReadBatch, Error> {
-        self.backoff.reset();
         let partition = batch.partition;
         let from = self.next.get(&partition).copied().unwrap_or(self.next_elsewhere);
         let batch = ReadBatch::from_wire(&self.topic, batch, from, self.limit)?;
@@ -164,13 +165,11 @@ impl Call {
             return Err(error);
         }
         tracing::debug!(topic = %self.topic, %error, "read broke");
-        match self.backoff.after(&error) {
-            Some(delay) => tokio::time::sleep(delay).await,
-            None => {
-                let seconds = self.backoff.elapsed().as_secs();
-                return Err(error.given_up(&format!("gave up after {seconds} s")));
-            }
-        }
+        let Some(delay) = self.backoff.after(&error) else {
+            let seconds = self.backoff.elapsed().as_secs();
+            return Err(error.given_up(&format!("gave up after {seconds} s")));
+        };
+        tokio::time::sleep(delay).await;
         Ok(())
     }
 }

@@ -115,6 +115,27 @@ impl Sync {
         Ok(())
     }
 
+    /// Hands durable groups to publish, one a step, then gathers what the next sync covers.
+    fn hand_on(&mut self, mut groups: std::vec::IntoIter<Group>) -> Step {
+        if !self.outbox.has_room() {
+            self.state = State::Durable(groups);
+            return Step::Idle;
+        }
+        if let Some(group) = groups.next() {
+            let pushed = self.outbox.push(group);
+            assert!(pushed.is_ok(), "the room was asked for before");
+            self.state = State::Durable(groups);
+            return Step::Did;
+        }
+        let gathered = self.gather();
+        if gathered.is_empty() {
+            self.state = State::Durable(groups);
+            return Step::Idle;
+        }
+        self.state = State::Written(gathered);
+        Step::Did
+    }
+
     /// Nothing more becomes durable: whoever waits learns that nobody knows.
     fn drain(&mut self) -> Step {
         let Some(poisoned) = self.poison.first() else { return Step::Poisoned };
@@ -148,23 +169,7 @@ impl Stage for Sync {
         }
         let state = std::mem::replace(&mut self.state, State::Written(Vec::new()));
         let failed = match state {
-            State::Durable(mut groups) => {
-                while self.outbox.has_room() {
-                    let Some(group) = groups.next() else {
-                        let gathered = self.gather();
-                        let is_empty = gathered.is_empty();
-                        self.state = State::Written(gathered);
-                        if is_empty {
-                            self.state = State::Durable(Vec::new().into_iter());
-                        }
-                        return if is_empty { Step::Idle } else { Step::Did };
-                    };
-                    let pushed = self.outbox.push(group);
-                    assert!(pushed.is_ok(), "the room was asked for before");
-                }
-                self.state = State::Durable(groups);
-                return Step::Idle;
-            }
+            State::Durable(groups) => return self.hand_on(groups),
             State::Written(groups) => self.sync(groups),
             State::Synced(groups) => self.mark(groups),
         };

@@ -1,0 +1,200 @@
+//! The log service of the fake: duplicates, gaps and fences as the contract has
+//! them, broken streams as the script has them.
+
+use std::pin::Pin;
+
+use tillroll_proto::{
+    reason,
+    v1::{self, append_outcome, append_stream_response::Event, log_service_server::LogService, read_response},
+};
+use tokio::sync::mpsc;
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Fake, Fate, Producer, ReadFate, State, as_message, refusal};
+
+type Out<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl LogService for Fake {
+    type AppendStreamStream = Out<v1::AppendStreamResponse>;
+    type ReadStream = Out<v1::ReadResponse>;
+
+    async fn get_server(&self, _: Request<v1::GetServerRequest>) -> Result<Response<v1::GetServerResponse>, Status> {
+        Ok(Response::new(v1::GetServerResponse { version: "fake".into(), ..Default::default() }))
+    }
+
+    async fn init_producer(
+        &self,
+        request: Request<v1::InitProducerRequest>,
+    ) -> Result<Response<v1::InitProducerResponse>, Status> {
+        let mut state = self.state.lock();
+        let mut id = request.into_inner().producer_id;
+        if id.is_empty() {
+            state.made_up += 1;
+            id = format!("made-up-{}", state.made_up);
+        }
+        let producer = state.producers.entry(id.clone()).or_insert_with(|| Producer { next: 1, ..Producer::default() });
+        producer.epoch += 1;
+        Ok(Response::new(v1::InitProducerResponse {
+            producer_id: id,
+            epoch: producer.epoch,
+            next_sequence: producer.next,
+            accepted_records: producer.records,
+            recent: vec![],
+        }))
+    }
+
+    async fn append(&self, request: Request<v1::AppendRequest>) -> Result<Response<v1::AppendResponse>, Status> {
+        self.state.lock().apply(&request.into_inner()).map(Response::new)
+    }
+
+    async fn append_stream(
+        &self,
+        request: Request<Streaming<v1::AppendStreamRequest>>,
+    ) -> Result<Response<Self::AppendStreamStream>, Status> {
+        let (answers, stream) = mpsc::channel(64);
+        let fake = self.clone();
+        tokio::spawn(async move { fake.answer_all(request.into_inner(), answers).await });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn read(&self, request: Request<v1::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
+        let responses = self.state.lock().read(&request.into_inner());
+        Ok(Response::new(Box::pin(tokio_stream::iter(responses))))
+    }
+}
+
+impl Fake {
+    async fn answer_all(
+        &self,
+        mut requests: Streaming<v1::AppendStreamRequest>,
+        answers: mpsc::Sender<Result<v1::AppendStreamResponse, Status>>,
+    ) {
+        let event = |event| Ok(v1::AppendStreamResponse { event: Some(event) });
+        let opened =
+            v1::AppendStreamOpened { max_in_flight_appends: 8, max_in_flight_bytes: 1 << 20, heartbeat_ms: 10_000 };
+        let _ = answers.send(event(Event::Opened(opened))).await;
+        while let Ok(Some(request)) = requests.message().await {
+            let append = request.append.unwrap_or_default();
+            let fate = self.state.lock().fates.pop_front().unwrap_or(Fate::Keep);
+            if fate == Fate::Forget {
+                self.state.lock().producers.clear();
+            }
+            let result = match fate {
+                Fate::LoseBefore => return,
+                Fate::Refuse(name) => Err(refusal(name, &[])),
+                Fate::Keep | Fate::LoseAfter | Fate::Forget => self.state.lock().apply(&append),
+            };
+            if fate == Fate::LoseAfter {
+                return;
+            }
+            let result = match result {
+                Ok(answer) => append_outcome::Result::Ok(answer),
+                Err(status) => append_outcome::Result::Refused(as_message(&status)),
+            };
+            let outcome = v1::AppendOutcome { append_id: request.append_id, result: Some(result) };
+            let _ = answers.send(event(Event::Outcome(outcome))).await;
+        }
+    }
+}
+
+impl State {
+    fn apply(&mut self, append: &v1::AppendRequest) -> Result<v1::AppendResponse, Status> {
+        let crc =
+            crc32fast::hash(&prost::Message::encode_to_vec(&v1::AppendRequest { producer: None, ..append.clone() }));
+        if let Some(stamp) = &append.producer
+            && let Some(answer) = self.judge(stamp, crc)?
+        {
+            return Ok(answer);
+        }
+        let mut batches = Vec::new();
+        for (index, batch) in append.batches.iter().enumerate() {
+            let Some(v1::append_batch::Content::Encoded(encoded)) = &batch.content else {
+                return Err(Status::unimplemented("the fake takes encoded batches only"));
+            };
+            let partition = batch.partition.unwrap_or_default();
+            let stored = self.log.entry(partition).or_default();
+            let base_offset = stored.last().map_or(0, |(base, last)| base + u64::from(last.record_count));
+            stored.push((base_offset, encoded.clone()));
+            batches.push(v1::AppendedBatch {
+                batch_index: index as u32,
+                topic: batch.topic.clone(),
+                partition,
+                base_offset,
+                record_count: encoded.record_count,
+                ..Default::default()
+            });
+        }
+        self.accepted.push(batches.len());
+        let mut answer = v1::AppendResponse {
+            batches,
+            durability: v1::Durability::Fsync.into(),
+            append_time_us: 1_000,
+            ..Default::default()
+        };
+        if let Some(stamp) = &append.producer {
+            let producer = self.producers.get_mut(&stamp.producer_id).expect("it was judged");
+            producer.next += 1;
+            producer.records += answer.batches.iter().map(|batch| u64::from(batch.record_count)).sum::<u64>();
+            answer.next_sequence = producer.next;
+            producer.answers.insert(stamp.sequence, (crc, answer.clone()));
+        }
+        Ok(answer)
+    }
+
+    /// The answer of an append that was accepted before, or why it is refused.
+    fn judge(&self, stamp: &v1::ProducerStamp, crc: u32) -> Result<Option<v1::AppendResponse>, Status> {
+        let Some(producer) = self.producers.get(&stamp.producer_id) else {
+            return Err(refusal(reason::PRODUCER_UNKNOWN, &[]));
+        };
+        if stamp.epoch < producer.epoch {
+            return Err(refusal(reason::PRODUCER_FENCED, &[]));
+        }
+        if stamp.sequence > producer.next {
+            let next = (reason::key::NEXT, producer.next.to_string());
+            return Err(refusal(reason::SEQUENCE_GAP, &[next]));
+        }
+        match producer.answers.get(&stamp.sequence) {
+            Some((first, _)) if *first != crc => Err(refusal(reason::SEQUENCE_REUSED, &[])),
+            Some((_, answer)) => Ok(Some(v1::AppendResponse { duplicate: true, ..answer.clone() })),
+            None => Ok(None),
+        }
+    }
+
+    fn read(&mut self, request: &v1::ReadRequest) -> Vec<Result<v1::ReadResponse, Status>> {
+        let event = |event| Ok(v1::ReadResponse { event: Some(event) });
+        let mut responses = Vec::new();
+        for (&partition, batches) in &self.log {
+            let resumed = request.resume.iter().find(|from| from.partition == partition);
+            let from = resumed.map_or(0, |resumed| resumed.next_offset);
+            for (base_offset, batch) in batches {
+                let next_offset = base_offset + u64::from(batch.record_count);
+                if next_offset <= from {
+                    continue;
+                }
+                let mut batch = batch.clone();
+                match self.read_fates.pop_front().unwrap_or(ReadFate::Keep) {
+                    ReadFate::Keep => {}
+                    ReadFate::Break => {
+                        responses.push(Err(Status::unavailable("gone")));
+                        return responses;
+                    }
+                    ReadFate::Damage => batch.crc32 ^= 1,
+                }
+                let times = vec![v1::AppendTimeRun { record_count: batch.record_count, append_time_us: 1_000 }];
+                let encoded =
+                    v1::EncodedRange { base_offset: *base_offset, times, batch: Some(batch), ..Default::default() };
+                responses.push(event(read_response::Event::Batch(v1::Batch {
+                    topic: request.topic.clone(),
+                    partition,
+                    next_offset,
+                    encoded: Some(encoded),
+                    ..Default::default()
+                })));
+            }
+        }
+        responses.push(event(read_response::Event::CaughtUp(v1::CaughtUp::default())));
+        responses
+    }
+}

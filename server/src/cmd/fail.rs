@@ -1,0 +1,147 @@
+//! How a command fails: one exit code, one `error:` line, and one `hint:` line when something is known to help.
+//!
+//! Exit codes are part of the interface: scripts decide by them, people by the lines.
+
+use std::{
+    fmt,
+    io::{self, IsTerminal as _},
+    process::ExitCode,
+};
+
+use tillroll_client::ErrorKind;
+
+/// What a command's exit code says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Code {
+    /// Done. As a failure: whoever read our output has gone, which is nobody's fault.
+    Ok = 0,
+    /// Anything that has no code of its own.
+    Failure = 1,
+    /// The command line makes no sense.
+    Usage = 2,
+    /// A topic or partition is not there.
+    NotFound = 3,
+    /// The server refuses.
+    Refused = 4,
+    /// The server cannot be reached, is full, or did not answer in time.
+    Unavailable = 5,
+    /// The state is another one than the request expects.
+    Conflict = 6,
+    /// Stored data is damaged.
+    Damaged = 7,
+    /// Ctrl-C.
+    Interrupted = 130,
+}
+
+/// Why a command ended early.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    code: Code,
+    /// Empty when everything is said already.
+    message: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: None }
+    }
+
+    /// A failure without a code of its own.
+    pub(crate) fn plain(message: impl Into<String>) -> Self {
+        Self::new(Code::Failure, message)
+    }
+
+    /// The command line makes no sense.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Code::Usage, message)
+    }
+
+    /// Ends with this code; everything is said already.
+    pub(crate) fn silent(code: Code) -> Self {
+        Self::new(code, "")
+    }
+
+    /// The same with what to do next.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// What was tried when the system said no.
+    pub(crate) fn io(attempted: impl fmt::Display, error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::silent(Code::Ok);
+        }
+        Self::plain(format!("{attempted}: {}", error.to_string().to_lowercase()))
+    }
+
+    /// Writes the lines to standard error and gives the exit code.
+    pub(crate) fn report(&self) -> ExitCode {
+        if !self.message.is_empty() {
+            let (error, hint) = if colours() {
+                ("\x1b[1;31merror:\x1b[0m", "\x1b[1;36mhint:\x1b[0m")
+            } else {
+                ("error:", "hint:")
+            };
+            eprintln!("{error} {}", self.message);
+            if let Some(text) = &self.hint {
+                eprintln!("{hint} {text}");
+            }
+        }
+        ExitCode::from(self.code as u8)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn code(&self) -> Code {
+        self.code
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl From<tillroll_client::Error> for Failure {
+    fn from(error: tillroll_client::Error) -> Self {
+        let code = match error.kind() {
+            ErrorKind::NotFound => Code::NotFound,
+            ErrorKind::InvalidInput | ErrorKind::OutOfRange | ErrorKind::Unsupported | ErrorKind::Denied => {
+                Code::Refused
+            }
+            ErrorKind::Unavailable | ErrorKind::Exhausted | ErrorKind::OutcomeUnknown => Code::Unavailable,
+            ErrorKind::Conflict | ErrorKind::Fenced => Code::Conflict,
+            ErrorKind::DataLoss => Code::Damaged,
+            _ => Code::Failure,
+        };
+        Self { code, message: error.message().to_owned(), hint: error.hint().map(str::to_owned) }
+    }
+}
+
+/// Writing the output failed.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::io("writing the output", &error)
+    }
+}
+
+/// Colour only for people who want it.
+fn colours() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_that_went_away_is_no_failure() {
+        let gone = Failure::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert_eq!((gone.code(), gone.to_string()), (Code::Ok, String::new()));
+        let full = Failure::from(io::Error::from(io::ErrorKind::StorageFull));
+        assert_eq!(full.code(), Code::Failure);
+        assert!(full.to_string().starts_with("writing the output: "), "{full}");
+    }
+}

@@ -1,0 +1,159 @@
+//! Output: data on standard output, as a table, JSON or JSON lines; messages on standard error.
+
+use std::io::{self, Write as _};
+
+use clap::{Args, ValueEnum};
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::{Map, Value};
+
+use crate::cmd::fail::Failure;
+
+/// How data is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// One JSON document.
+    Json,
+    /// One JSON object a line.
+    Jsonl,
+}
+
+/// What every subcommand takes.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(crate) struct Out {
+    /// How data is written to standard output
+    #[arg(short = 'o', long = "output", global = true, value_name = "FORMAT", default_value = "table")]
+    pub(crate) format: Format,
+    /// No messages on standard error but errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+}
+
+impl Out {
+    /// A message for whoever watches.
+    pub(crate) fn say(self, message: impl AsRef<str>) {
+        if !self.quiet {
+            eprintln!("{}", message.as_ref());
+        }
+    }
+
+    /// One thing: in words, or as an object.
+    pub(crate) fn one(self, words: &str, object: &Value) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
+        match self.format {
+            Format::Table => writeln!(stdout, "{words}")?,
+            Format::Json => writeln!(stdout, "{object:#}")?,
+            Format::Jsonl => writeln!(stdout, "{object}")?,
+        }
+        Ok(stdout.flush()?)
+    }
+
+    /// Many things of a kind. Every row has a value for every column.
+    pub(crate) fn many(self, columns: &[&str], rows: Vec<Vec<Value>>) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
+        if self.format == Format::Table {
+            writeln!(stdout, "{}", table(columns, &rows))?;
+            return Ok(stdout.flush()?);
+        }
+        let objects = rows.into_iter().map(|row| {
+            Value::Object(columns.iter().map(|column| (*column).to_owned()).zip(row).collect::<Map<_, _>>())
+        });
+        match self.format {
+            Format::Json => writeln!(stdout, "{:#}", Value::Array(objects.collect()))?,
+            Format::Table | Format::Jsonl => {
+                for object in objects {
+                    writeln!(stdout, "{object}")?;
+                }
+            }
+        }
+        Ok(stdout.flush()?)
+    }
+}
+
+/// A table without lines: columns aligned, numbers to the right.
+pub(crate) fn table(columns: &[&str], rows: &[Vec<Value>]) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(columns.iter().map(|column| column.replace('_', " ").to_uppercase()));
+    for row in rows {
+        table.add_row(row.iter().map(words));
+    }
+    for (index, column) in table.column_iter_mut().enumerate() {
+        if rows.iter().all(|row| row.get(index).is_some_and(|cell| cell.is_number() || cell.is_null())) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        column.set_padding((0, 2));
+    }
+    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n")
+}
+
+fn words(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.as_u64().map_or_else(|| number.to_string(), count),
+        other => other.to_string(),
+    }
+}
+
+/// A number for people: 1,234,567.
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A count with its noun: `1 record`, `2 records`.
+pub(crate) fn counted(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", count(number))
+}
+
+/// A size for people, in powers of 1024.
+pub(crate) fn size(bytes: u64) -> String {
+    for (unit, name) in [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
+        if bytes >= unit {
+            let whole = bytes.is_multiple_of(unit);
+            let (quotient, tenth) = (bytes / unit, bytes % unit * 10 / unit);
+            return if whole { format!("{quotient} {name}") } else { format!("{quotient}.{tenth} {name}") };
+        }
+    }
+    format!("{bytes} B")
+}
+
+/// How many in a second, whole.
+#[expect(clippy::cast_precision_loss, clippy::cast_sign_loss, reason = "for people: far below 2^52, never negative")]
+pub(crate) fn per_second(number: u64, seconds: f64) -> u64 {
+    (number as f64 / seconds.max(0.001)).round() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_and_nouns_agree() {
+        assert_eq!([0, 999, 1_000, 541_909, 1_234_567].map(count), ["0", "999", "1,000", "541,909", "1,234,567"]);
+        assert_eq!(counted(1, "record"), "1 record");
+        assert_eq!(counted(2_000, "partition"), "2,000 partitions");
+        assert_eq!([0, 1_023, 1 << 20, 1_536].map(size), ["0 B", "1023 B", "1 MiB", "1.5 KiB"]);
+        assert_eq!(per_second(1_000, 0.5), 2_000);
+    }
+
+    #[test]
+    fn a_table_has_no_lines_and_no_blanks_at_the_end() {
+        let rows = vec![vec![json!("orders"), json!(8)], vec![json!("a"), json!(1_024)]];
+        assert_eq!(table(&["name", "end_offset"], &rows), "NAME    END OFFSET\norders           8\na            1,024");
+    }
+}

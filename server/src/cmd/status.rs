@@ -1,0 +1,58 @@
+//! `tillroll status`: whether a broker is there, and what it says of itself.
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cmd::{
+    Connection,
+    fail::Failure,
+    out::{Out, count, size},
+};
+
+/// `tillroll status`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  tillroll status
+  tillroll status --server http://10.0.0.7:7420 -o json")]
+pub(crate) struct Status {
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Runs `tillroll status`.
+pub(crate) async fn run(status: Status, out: Out) -> Result<(), Failure> {
+    let client = status.connection.connect().await?;
+    let server = client.server();
+    let topics = client.admin().list_topics("").await?;
+    let partitions: u64 = topics.iter().map(|topic| u64::from(topic.partition_count)).sum();
+    let limits = server.limits;
+    let words = format!(
+        "broker       {}\nversion      {}\nnode         {}\nincarnation  {}\ntopics       {} ({} partitions)\n\
+         limits       record {}, append {}, key {}",
+        client.url(),
+        server.version,
+        server.node_id,
+        server.incarnation,
+        count(topics.len() as u64),
+        count(partitions),
+        size(limits.max_record_bytes.into()),
+        size(limits.max_append_bytes.into()),
+        size(limits.max_key_bytes.into()),
+    );
+    let object = json!({
+        "server": client.url(),
+        "version": server.version,
+        "node_id": server.node_id,
+        "incarnation": server.incarnation,
+        "features": server.features,
+        "topics": topics.len(),
+        "partitions": partitions,
+        "limits": {
+            "max_record_bytes": limits.max_record_bytes,
+            "max_append_bytes": limits.max_append_bytes,
+            "max_append_records": limits.max_append_records,
+            "max_key_bytes": limits.max_key_bytes,
+        },
+    });
+    out.one(&words, &object)
+}

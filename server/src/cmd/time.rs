@@ -1,0 +1,88 @@
+//! Times as people write them, to microseconds since 1970 UTC and back.
+
+use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
+
+/// The time zone of this IANA name.
+pub(crate) fn zone(name: &str) -> Result<TimeZone, String> {
+    if name.eq_ignore_ascii_case("utc") {
+        return Ok(TimeZone::UTC);
+    }
+    TimeZone::get(name).map_err(|_| format!("no time zone is called {name}; use a name such as Europe/London"))
+}
+
+/// A point in time: with an offset (`2010-12-01T08:26:00Z`), or as a clock on the wall of that zone shows it
+/// (`2010-12-01 08:26:00`, `2010-12-01`). An hour that the clock shows twice is taken as the first one.
+pub(crate) fn parse(text: &str, zone: &TimeZone) -> Result<i64, String> {
+    let text = text.trim();
+    if let Ok(instant) = text.parse::<Timestamp>() {
+        return Ok(instant.as_microsecond());
+    }
+    let wall = text.parse::<civil::DateTime>().map_err(|_| {
+        format!("{text:?} is no time; write 2010-12-01 08:26:00, 2010-12-01T08:26:00Z or 2010-12-01T08:26:00+01:00")
+    })?;
+    let zoned = wall.to_zoned(zone.clone()).map_err(|_| format!("{text:?} is out of range"))?;
+    Ok(zoned.timestamp().as_microsecond())
+}
+
+/// A point in time, or how long ago it was (`90m`, `2h`).
+pub(crate) fn parse_or_ago(text: &str, now: Timestamp) -> Result<i64, String> {
+    let ago = text.trim().parse::<SignedDuration>().ok().filter(|ago| ago.is_positive());
+    match ago.and_then(|ago| now.checked_sub(ago).ok()) {
+        Some(then) => Ok(then.as_microsecond()),
+        None => parse(text, &TimeZone::UTC).map_err(|wrong| format!("{wrong}, or how long ago: 90m")),
+    }
+}
+
+/// RFC 3339 in UTC, with microseconds when there are any. A time beyond the year 9999 stays a number.
+pub(crate) fn show(time_us: i64) -> String {
+    match Timestamp::from_microsecond(time_us) {
+        Ok(instant) if time_us % 1_000_000 == 0 => instant.to_string(),
+        Ok(instant) => format!("{instant:.6}"),
+        Err(_) => time_us.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: i64 = 1_291_191_960_000_000;
+
+    #[test]
+    fn a_wall_clock_is_read_in_its_zone() {
+        for (text, expected) in [
+            ("2010-12-01 08:26:00", LINE),
+            ("2010-12-01T08:26:00Z", LINE),
+            ("2010-12-01T09:26:00+01:00", LINE),
+            ("2010-12-01 08:26:00.25", LINE + 250_000),
+            ("2010-12-01", LINE - (8 * 3_600 + 26 * 60) * 1_000_000),
+        ] {
+            assert_eq!(parse(text, &TimeZone::UTC), Ok(expected), "{text}");
+        }
+        let five_east = TimeZone::fixed(jiff::tz::offset(5));
+        assert_eq!(parse("2010-12-01 13:26:00", &five_east), Ok(LINE));
+        assert!(parse("yesterday", &TimeZone::UTC).is_err_and(|wrong| wrong.contains("is no time")));
+    }
+
+    #[test]
+    fn a_time_is_shown_as_it_can_be_read_again() {
+        assert_eq!(show(LINE), "2010-12-01T08:26:00Z");
+        assert_eq!(show(LINE + 1), "2010-12-01T08:26:00.000001Z");
+        assert_eq!(show(i64::MAX), i64::MAX.to_string());
+        assert_eq!(parse(&show(LINE + 1), &TimeZone::UTC), Ok(LINE + 1));
+    }
+
+    #[test]
+    fn a_time_may_be_so_long_ago() {
+        let now = Timestamp::from_microsecond(LINE).expect("in range");
+        assert_eq!(parse_or_ago("90m", now), Ok(LINE - 5_400_000_000));
+        assert_eq!(parse_or_ago("2010-12-01T08:26:00Z", now), Ok(LINE));
+        assert!(parse_or_ago("-90m", now).is_err());
+    }
+
+    #[test]
+    fn an_unknown_zone_is_refused_by_name() {
+        assert!(zone("Mars/Olympus").is_err_and(|wrong| wrong.contains("Mars/Olympus")));
+        assert_eq!(zone("UTC"), Ok(TimeZone::UTC));
+    }
+}

@@ -1,0 +1,201 @@
+//! Goal: no crash, at whatever call on the disk, breaks a promise (P1–P5, P8). Method: a scripted workload is run once
+//! for every changing call that it makes, and that call is the last one; the log is opened on what survived, checked,
+//! crashed again during that recovery, opened and checked again. Then the same with every call failing in turn.
+
+use std::collections::BTreeMap;
+
+use tillroll_engine::disk::sim::{CallKind, Crash, Fault, SimDisk};
+use tillroll_tests::{
+    dice::Dice,
+    ledger::Broken,
+    world::{Workload, World, settings},
+};
+
+/// Operations of the scripted workload.
+const OPERATIONS: usize = 225;
+
+/// Runs the workload on a new disk under `plan`; the disk may be dead afterwards.
+fn run(seed: u64, operations: usize, plan: impl FnOnce(&SimDisk)) -> Result<(SimDisk, Workload), Broken> {
+    let disk = SimDisk::new(seed);
+    plan(&disk);
+    let mut workload = Workload::new(seed);
+    if let Ok(mut world) = World::open(&disk, settings(), seed) {
+        if workload.prepare(&mut world).is_some() {
+            workload.run(&mut world, operations)?;
+        }
+        world.driver.steps(500);
+        if let Some(poisoned) = world.engine.status().poisoned.filter(|_| disk.faults() == 0 && !disk.is_dead()) {
+            return Err(format!("poisoned without a fault: {poisoned}"));
+        }
+        if world.engine.is_poisoned() && !disk.is_dead() {
+            // Writes are off, reads go on.
+            workload.ledger.collect();
+            workload.ledger.check(&world.engine).map_err(|broken| format!("P9 reads of a poisoned log: {broken}"))?;
+        }
+        workload.ledger.crash();
+    }
+    Ok((disk, workload))
+}
+
+/// Opens what survived, checks it, and lets it work on a little.
+fn reopen(disk: &SimDisk, workload: &mut Workload, seed: u64) -> Result<(), Broken> {
+    let mut world = World::open(disk, settings(), seed).map_err(|error| format!("P8 it does not open: {error}"))?;
+    workload.after_crash(&mut world)?;
+    workload.run(&mut world, 6)?;
+    world.driver.settle(100_000);
+    workload.ledger.collect();
+    workload.ledger.check(&world.engine)?;
+    workload.ledger.crash();
+    Ok(())
+}
+
+/// One crash at one call, a second one during the recovery, and a power cut after reading.
+fn crash_at(seed: u64, operations: usize, nth: u64, crash: Crash) -> Result<Option<CallKind>, Broken> {
+    let (disk, mut workload) = run(seed, operations, |disk| disk.crash_at(nth, crash))?;
+    if !disk.is_dead() {
+        return Ok(None);
+    }
+    let kind = disk.last_call().map(|call| call.kind);
+    disk.reseed(seed ^ nth);
+    // Recovery itself is crashed at a call that moves with the point, then run through.
+    let before = disk.changes();
+    let measured = disk.snapshot();
+    drop(World::open(&measured, settings(), seed));
+    let calls = measured.changes().max(1);
+    let second = if nth.is_multiple_of(2) { Crash::Power } else { Crash::Kill };
+    disk.crash_at(1 + nth % calls, second);
+    if World::open(&disk, settings(), seed).is_ok() && !disk.is_dead() {
+        disk.crash(second);
+    }
+    assert!(disk.changes() >= before, "calls are counted over crashes");
+    reopen(&disk, &mut workload, seed ^ 1)?;
+    // What was shown after a kill must survive a power cut.
+    disk.crash(Crash::Power);
+    reopen(&disk, &mut workload, seed ^ 2)?;
+    Ok(kind)
+}
+
+/// One call that fails, then a crash.
+fn fail_at(seed: u64, nth: u64, fault: Fault, kind: Option<CallKind>) -> Result<Option<CallKind>, Broken> {
+    let (disk, mut workload) = run(seed, OPERATIONS, |disk| match kind {
+        Some(kind) => disk.fail_at_kind(kind, nth, fault),
+        None => disk.fail_at(nth, fault),
+    })?;
+    if disk.faults() == 0 && fault != Fault::ShortWrite {
+        return Ok(None);
+    }
+    let struck = disk.calls().into_iter().nth(usize::try_from(nth - 1).expect("small")).map(|call| call.kind);
+    disk.reseed(seed ^ nth);
+    disk.crash(if nth.is_multiple_of(2) { Crash::Power } else { Crash::Kill });
+    reopen(&disk, &mut workload, seed ^ 1)?;
+    disk.crash(Crash::Power);
+    reopen(&disk, &mut workload, seed ^ 2)?;
+    Ok(kind.or(struck))
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|number| number.parse().ok())
+}
+
+/// The seed of the scripted workload; `TILLROLL_SEED` gives another.
+fn seed() -> u64 {
+    number("TILLROLL_SEED").unwrap_or(7)
+}
+
+/// How often the scripted workload changes the disk when nothing goes wrong.
+fn calls(seed: u64) -> u64 {
+    let (disk, mut workload) = run(seed, OPERATIONS, |_| {}).expect("without a crash nothing breaks");
+    let total = disk.changes();
+    reopen(&disk, &mut workload, seed).expect("without a crash nothing breaks");
+    total
+}
+
+type Visited = BTreeMap<CallKind, u64>;
+
+/// Visits all points, on two threads.
+fn visit<P: Copy + std::fmt::Debug + Sync>(
+    what: &str,
+    points: &[P],
+    one: impl Fn(P) -> Result<Option<CallKind>, Broken> + Sync,
+) -> Visited {
+    let half = |parity: usize| {
+        let mut visited = Visited::new();
+        for (_, point) in points.iter().enumerate().filter(|(number, _)| number % 2 == parity) {
+            match one(*point) {
+                Ok(kind) => kind.into_iter().for_each(|kind| *visited.entry(kind).or_default() += 1),
+                Err(broken) => panic!("{broken}\n  {what} {point:?}, seed {seed}", seed = seed()),
+            }
+        }
+        visited
+    };
+    let (mut visited, other) = std::thread::scope(|scope| {
+        let other = scope.spawn(|| half(1));
+        let own = half(0);
+        (own, other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    other.into_iter().for_each(|(kind, count)| *visited.entry(kind).or_default() += count);
+    visited
+}
+
+/// Prints what was visited, and fails when that was too little to mean anything.
+fn report(what: &str, visited: &Visited, least: u64, kinds: &[CallKind]) {
+    let total: u64 = visited.values().sum();
+    println!("{what}: {total} points {visited:?}");
+    assert!(total >= least, "{what}: only {total} points");
+    for kind in kinds {
+        assert!(visited.contains_key(kind), "{what}: no point at a {kind}");
+    }
+}
+
+#[test]
+fn a_crash_at_every_call_breaks_no_promise() {
+    let seed = seed();
+    let crashes = [Crash::Kill, Crash::Power];
+    let all = (1..=calls(seed)).flat_map(|nth| crashes.map(|crash| (nth, crash)));
+    let only = number("TILLROLL_CALL");
+    let points: Vec<_> = all.filter(|(nth, _)| only.is_none_or(|only| only == *nth)).collect();
+    let visited = visit("crash (TILLROLL_SEED, TILLROLL_CALL replay it) at call", &points, |(nth, crash)| {
+        crash_at(seed, OPERATIONS, nth, crash)
+    });
+    if only.is_none() {
+        report("crashes", &visited, 2_000, &CallKind::ALL);
+    }
+}
+
+#[test]
+fn a_failure_of_every_call_breaks_no_promise() {
+    let seed = seed();
+    let faults = [Fault::Error, Fault::NoSpace, Fault::ShortWrite];
+    let points: Vec<_> = (1..=calls(seed)).flat_map(|nth| faults.map(|fault| (nth, fault))).collect();
+    let visited =
+        visit("failure at call", &points, |(nth, fault)| fail_at(seed, nth, fault, None));
+    report("failures", &visited, 2_000, &CallKind::ALL);
+}
+
+#[test]
+fn random_workloads_and_crashes_break_no_promise() {
+    let first = number("TILLROLL_FIRST_SEED").unwrap_or(1_000);
+    let count = number("TILLROLL_SEEDS").unwrap_or(2_000);
+    let seeds: Vec<u64> = match number("TILLROLL_SEED") {
+        Some(seed) => vec![seed],
+        None => (first..first + count).collect(),
+    };
+    let visited = visit("random workload (TILLROLL_SEED replays it), seed", &seeds, |seed| {
+        let mut dice = Dice::new(seed);
+        let operations = usize::try_from(dice.between(10, 120)).expect("small");
+        let crash = if dice.one_in(2) { Crash::Kill } else { Crash::Power };
+        crash_at(seed, operations, dice.between(20, 900), crash).map(|kind| kind.or(Some(CallKind::Sync)))
+    });
+    println!("random workloads: {} seeds from {first}", visited.values().sum::<u64>());
+}
+
+#[test]
+fn the_same_seed_twice_gives_the_same_trace() {
+    for seed in 50..80 {
+        let trace = || {
+            let (disk, workload) = run(seed, 80, |_| {}).expect("without a crash nothing breaks");
+            (disk.trace_hash(), disk.changes(), workload.ledger.entries.len())
+        };
+        assert_eq!(trace(), trace(), "seed {seed}");
+    }
+}
