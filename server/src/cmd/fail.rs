@@ -10,6 +10,9 @@ use std::{
 
 use tillroll_client::ErrorKind;
 
+/// A command to copy, for whoever finds nobody at the address.
+const START_ONE: &str = "tillroll dev   starts a broker here; --server or TILLROLL_SERVER names another one";
+
 /// What a command's exit code says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
@@ -79,11 +82,8 @@ impl Failure {
     /// Writes the lines to standard error and gives the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         if !self.message.is_empty() {
-            let (error, hint) = if colours() {
-                ("\x1b[1;31merror:\x1b[0m", "\x1b[1;36mhint:\x1b[0m")
-            } else {
-                ("error:", "hint:")
-            };
+            let (error, hint) =
+                if colours() { ("\x1b[1;31merror:\x1b[0m", "\x1b[1;36mhint:\x1b[0m") } else { ("error:", "hint:") };
             eprintln!("{error} {}", self.message);
             if let Some(text) = &self.hint {
                 eprintln!("{hint} {text}");
@@ -116,7 +116,10 @@ impl From<tillroll_client::Error> for Failure {
             ErrorKind::DataLoss => Code::Damaged,
             _ => Code::Failure,
         };
-        Self { code, message: error.message().to_owned(), hint: error.hint().map(str::to_owned) }
+        // Nobody was there: the one case in which a connection has no side effects and no reason.
+        let refused = code == Code::Unavailable && error.reason().is_none() && error.has_no_side_effects();
+        let hint = if refused && error.hint().is_some() { Some(START_ONE) } else { error.hint() };
+        Self { code, message: error.message().to_owned(), hint: hint.map(str::to_owned) }
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) enum Format {
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub(crate) struct Out {
     /// How data is written to standard output
-    #[arg(short = 'o', long = "output", global = true, value_name = "FORMAT", default_value = "table")]
+    #[arg(id = "output", short = 'o', long = "output", global = true, value_name = "FORMAT", default_value = "table")]
     pub(crate) format: Format,
     /// No messages on standard error but errors
     #[arg(short, long, global = true)]
@@ -75,7 +75,7 @@ impl Out {
 /// A table without lines: columns aligned, numbers to the right.
 pub(crate) fn table(columns: &[&str], rows: &[Vec<Value>]) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     table.set_header(columns.iter().map(|column| column.replace('_', " ").to_uppercase()));
     for row in rows {
         table.add_row(row.iter().map(words));

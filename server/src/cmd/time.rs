@@ -26,7 +26,7 @@ pub(crate) fn parse(text: &str, zone: &TimeZone) -> Result<i64, String> {
 
 /// A point in time, or how long ago it was (`90m`, `2h`).
 pub(crate) fn parse_or_ago(text: &str, now: Timestamp) -> Result<i64, String> {
-    let ago = text.trim().parse::<SignedDuration>().ok().filter(|ago| ago.is_positive());
+    let ago = text.trim().parse::<SignedDuration>().ok().filter(SignedDuration::is_positive);
     match ago.and_then(|ago| now.checked_sub(ago).ok()) {
         Some(then) => Ok(then.as_microsecond()),
         None => parse(text, &TimeZone::UTC).map_err(|wrong| format!("{wrong}, or how long ago: 90m")),

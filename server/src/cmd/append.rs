@@ -1,0 +1,138 @@
+//! `tillroll append`: one record from the command line, or every line of a file or of standard input.
+//!
+//! A thread of its own reads and parses ([`input`], [`rows`]); the producer sends ([`load`]); [`progress`] tells how it
+//! goes. What is acked is on disk, in the order of the lines of a key, and never twice within one run; with
+//! `--producer`, not twice over any number of runs.
+
+mod input;
+mod load;
+mod progress;
+mod rows;
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use tillroll_client::Record;
+
+use crate::cmd::{
+    Connection,
+    fail::Failure,
+    out::{Format as Output, Out},
+    time, unless_interrupted,
+};
+
+/// `tillroll append`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  tillroll append orders --key 42 --value '{\"total\":1999}'
+  tillroll append orders events.jsonl --key-column order_id
+  tillroll append orders retail.csv.zst --key-column InvoiceNo --time-column InvoiceDate --producer retail
+  tail -f shop.log | tillroll append orders -
+
+A CSV row becomes one record: a JSON object of strings by column name. A line of a file gets the id FILE#LINE, data
+lines counted from 1. With --producer, a load that was stopped goes on where the log stands when it is started again.")]
+pub(crate) struct Append {
+    #[command(flatten)]
+    connection: Connection,
+    /// The topic
+    topic: String,
+    /// A file, packed with zstd or not; `-` is standard input
+    #[arg(value_name = "FILE", required_unless_present = "value", conflicts_with = "value")]
+    file: Option<PathBuf>,
+    /// One record with this value
+    #[arg(long)]
+    value: Option<String>,
+    /// The key of --value
+    #[arg(long, requires = "value")]
+    key: Option<String>,
+    /// What the file holds [default: by its name, else lines]
+    #[arg(long, conflicts_with = "value")]
+    format: Option<Format>,
+    /// The column (of a row) or field (of a JSON object) that is the key; an empty one is none
+    #[arg(long, value_name = "COLUMN", conflicts_with = "value")]
+    key_column: Option<String>,
+    /// The column or field that is the event time
+    #[arg(long, value_name = "COLUMN", conflicts_with = "value")]
+    time_column: Option<String>,
+    /// The zone of times that name none
+    #[arg(long, value_name = "ZONE", default_value = "UTC", value_parser = time::zone)]
+    time_zone: jiff::tz::TimeZone,
+    /// The type of every record, such as OrderPlaced.v1
+    #[arg(long = "type", value_name = "TYPE")]
+    type_: Option<String>,
+    /// A name under which the load goes on after it was stopped; one name for one file
+    #[arg(long, value_name = "NAME")]
+    producer: Option<String>,
+    /// Leave out so many records at the beginning
+    #[arg(long, value_name = "RECORDS", default_value_t = 0, conflicts_with_all = ["producer", "value"])]
+    skip: u64,
+}
+
+/// What a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Each line is a value
+    Lines,
+    /// Each line is a JSON value
+    Jsonl,
+    /// A header, then rows
+    Csv,
+}
+
+/// Runs `tillroll append`.
+pub(crate) async fn run(append: Append, out: Out) -> Result<(), Failure> {
+    match (&append.value, &append.file) {
+        (Some(value), _) => unless_interrupted(one(&append, value, out)).await,
+        (None, Some(file)) => load::run(&append, file, out).await,
+        (None, None) => Err(Failure::usage("nothing to append").hint("give a FILE, - or --value")),
+    }
+}
+
+/// The records of a CSV text, as `append` would send them.
+pub(super) fn csv_records(
+    text: Vec<u8>,
+    source: &str,
+    key_column: &str,
+    time_column: &str,
+) -> Result<Vec<Record>, Failure> {
+    let plan = rows::Plan {
+        source: source.to_owned(),
+        key_column: Some(key_column.to_owned()),
+        time_column: Some(time_column.to_owned()),
+        zone: jiff::tz::TimeZone::UTC,
+        type_: String::new(),
+    };
+    let mut rows = rows::Rows::new(Box::new(std::io::Cursor::new(text)), Format::Csv, plan)?;
+    let mut records = Vec::new();
+    while let Some(record) = rows.next()? {
+        records.push(record);
+    }
+    Ok(records)
+}
+
+/// Appends the one record of the command line.
+async fn one(append: &Append, value: &str, out: Out) -> Result<(), Failure> {
+    let client = append.connection.connect().await?;
+    let mut builder = client.producer(&append.topic);
+    if let Some(name) = &append.producer {
+        builder = builder.name(name);
+    }
+    let producer = builder.build().await?;
+    let mut record = Record::new(value.to_owned());
+    record.key = append.key.clone().map(Into::into);
+    record.type_ = append.type_.clone().unwrap_or_default();
+    let placed = producer.send(record).await?.await?;
+    producer.close().await?;
+    let words = format!("acked: {} partition {} offset {}", append.topic, placed.partition, placed.offset);
+    let object = json!({
+        "topic": append.topic,
+        "partition": placed.partition,
+        "offset": placed.offset,
+        "append_time": time::show(placed.append_time_us),
+    });
+    if out.quiet && out.format == Output::Table {
+        return Ok(());
+    }
+    out.one(&words, &object)
+}

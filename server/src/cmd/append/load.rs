@@ -1,0 +1,288 @@
+//! Sends a whole input, and says at every end how much of it is on disk and how to go on.
+
+use std::{fmt::Write as _, path::Path, time::Duration};
+
+use serde_json::json;
+use tillroll_client::{Client, Producer, Record};
+use tokio::sync::mpsc;
+
+use crate::cmd::{
+    append::{
+        Append,
+        input::Input,
+        progress::{Progress, TICK},
+        rows::{Plan, Rows},
+    },
+    fail::{Code, Failure},
+    interrupt,
+    out::{Format, Out, count, counted, per_second},
+};
+
+/// Records that the reading thread hands over at once.
+const CHUNK_RECORDS: usize = 512;
+/// Chunks that wait to be sent.
+const CHUNKS_MAX: usize = 8;
+/// How long Ctrl-C waits for what is unanswered; a second one does not wait.
+const LAST_ANSWERS: Duration = Duration::from_secs(10);
+
+type Chunk = Result<Vec<Record>, Failure>;
+
+/// How sending ended.
+enum End {
+    /// Everything is acked.
+    Complete,
+    /// Something went wrong.
+    Failed(Failure),
+    /// Ctrl-C; `settled` when everything that was sent is answered.
+    Interrupted { settled: bool },
+}
+
+/// Runs `tillroll append TOPIC FILE`.
+pub(super) async fn run(append: &Append, file: &Path, out: Out) -> Result<(), Failure> {
+    let input = Input::open(file)?;
+    let client = append.connection.connect().await?;
+    let mut builder = client.producer(&append.topic);
+    if let Some(name) = &append.producer {
+        same_source(&client, append, name, &input.source).await?;
+        builder = builder.name(name);
+    }
+    let producer = builder.build().await?;
+    let skip = if append.producer.is_some() { producer.accepted_records() } else { append.skip };
+    announce(append, &input, skip, out);
+
+    let mut progress = Progress::new(out, &input);
+    let source = input.source.clone();
+    let mut chunks = read(append, input, skip)?;
+    let end = {
+        let ticks = async {
+            let mut ticks = tokio::time::interval(TICK);
+            loop {
+                ticks.tick().await;
+                progress.show(producer.statistics().accepted_records);
+            }
+        };
+        tokio::select! {
+            sent = send(&producer, &mut chunks) => sent.map_or_else(End::Failed, |()| End::Complete),
+            () = ticks => unreachable!("it ticks for ever"),
+            () = interrupt() => interrupted(&producer).await,
+        }
+    };
+    progress.end();
+    let load = Load { append, source, skip, seconds: progress.seconds(), out };
+    load.report(&producer, end)
+}
+
+/// Before the first record: how to end, and where it goes on.
+fn announce(append: &Append, input: &Input, skip: u64, out: Out) {
+    if input.terminal {
+        out.say("one record a line; end with Ctrl-D");
+    }
+    if skip > 0 {
+        let who = append.producer.as_ref().map_or_else(|| "left out".to_owned(), |name| format!("{name} has acked"));
+        out.say(format!("{who} {} of {}: going on behind them", counted(skip, "record"), input.source));
+    }
+}
+
+/// A name goes on where its last append ended, which is only right when that was of the same source.
+async fn same_source(client: &Client, append: &Append, name: &str, source: &str) -> Result<(), Failure> {
+    let past = client.init_producer(Some(name), Duration::ZERO).await?;
+    let Some(batch) = past.recent.last().and_then(|last| last.batches.first()) else { return Ok(()) };
+    let hint = "give every file and topic a --producer name of its own";
+    if batch.topic != append.topic {
+        let wrong = format!("producer {name} appended to topic {} before, not to {}", batch.topic, append.topic);
+        return Err(Failure::new(Code::Conflict, wrong).hint(hint));
+    }
+    let reader = client.reader(&batch.topic).partitions([batch.partition]);
+    let mut reader = reader.resume(batch.partition, batch.base_offset).limit(1).open().await?;
+    match reader.next().await.transpose()? {
+        Some(last) if last.record.source != source => {
+            let before = if last.record.source.is_empty() { "other records" } else { &last.record.source };
+            let wrong = format!("producer {name} appended {before} before, not {source}");
+            Err(Failure::new(Code::Conflict, wrong).hint(hint))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Starts the thread that reads and parses.
+fn read(append: &Append, input: Input, skip: u64) -> Result<mpsc::Receiver<Chunk>, Failure> {
+    let plan = Plan {
+        source: input.source,
+        key_column: append.key_column.clone(),
+        time_column: append.time_column.clone(),
+        zone: append.time_zone.clone(),
+        type_: append.type_.clone().unwrap_or_default(),
+    };
+    let format = append.format.unwrap_or(input.format);
+    let chunk_records = if input.live { 1 } else { CHUNK_RECORDS };
+    let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
+    let work = move || {
+        let mut rows = match Rows::new(input.bytes, format, plan) {
+            Ok(rows) => rows,
+            Err(failure) => {
+                // When nobody listens any more, nobody needs to know.
+                let _ = sender.blocking_send(Err(failure));
+                return;
+            }
+        };
+        loop {
+            let (chunk, last) = next_chunk(&mut rows, chunk_records, skip);
+            for part in chunk {
+                if sender.blocking_send(part).is_err() {
+                    return;
+                }
+            }
+            if last {
+                return;
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("tillroll-input".into()).spawn(work);
+    thread.map(|_| receiver).map_err(|error| Failure::io("starting a thread", &error))
+}
+
+/// The next records, and whether they are the last. What was read before a bad line is sent all the same.
+fn next_chunk(rows: &mut Rows, chunk_records: usize, skip: u64) -> (Vec<Chunk>, bool) {
+    let mut records = Vec::with_capacity(chunk_records);
+    while records.len() < chunk_records {
+        match rows.next() {
+            Ok(Some(_)) if rows.records() <= skip => {}
+            Ok(Some(record)) => records.push(record),
+            Ok(None) if rows.records() < skip => {
+                let wrong = format!(
+                    "{} has {}, fewer than the {} that are acked",
+                    rows.source(),
+                    counted(rows.records(), "record"),
+                    count(skip)
+                );
+                return (vec![Err(Failure::new(Code::Conflict, wrong).hint("is it the same file as before?"))], true);
+            }
+            Ok(None) => return (vec![Ok(records)], true),
+            Err(failure) => return (vec![Ok(records), Err(failure)], true),
+        }
+    }
+    (vec![Ok(records)], false)
+}
+
+async fn send(producer: &Producer, chunks: &mut mpsc::Receiver<Chunk>) -> Result<(), Failure> {
+    while let Some(chunk) = chunks.recv().await {
+        let records = match chunk {
+            Ok(records) => records,
+            Err(failure) => {
+                producer.close().await?;
+                return Err(failure);
+            }
+        };
+        for record in records {
+            drop(producer.send(record).await?);
+        }
+        if producer.statistics().failed_appends > 0 {
+            break;
+        }
+    }
+    Ok(producer.close().await?)
+}
+
+async fn interrupted(producer: &Producer) -> End {
+    let settled = tokio::select! {
+        closed = producer.close() => closed.is_ok(),
+        () = interrupt() => false,
+        () = tokio::time::sleep(LAST_ANSWERS) => false,
+    };
+    End::Interrupted { settled }
+}
+
+/// What is told at the end.
+struct Load<'a> {
+    append: &'a Append,
+    source: String,
+    skip: u64,
+    seconds: f64,
+    out: Out,
+}
+
+impl Load<'_> {
+    fn report(&self, producer: &Producer, end: End) -> Result<(), Failure> {
+        let statistics = producer.statistics();
+        let acked = statistics.accepted_records;
+        let rate = per_second(acked, self.seconds);
+        let (topic, partitions) = (&self.append.topic, counted(producer.partitions().into(), "partition"));
+        let at_least = if matches!(end, End::Interrupted { settled: false }) { "at least " } else { "" };
+        let mut said = format!("{at_least}{} acked in {topic} ({partitions})", counted(acked, "record"));
+        let _ = write!(said, ", {:.1} s, {}/s", self.seconds, count(rate));
+        if statistics.broken_streams > 0 {
+            let _ = write!(said, ", connected again {}", counted(statistics.broken_streams, "time"));
+        }
+        self.out.say(said);
+        if self.out.format != Format::Table {
+            let object = json!({
+                "topic": topic,
+                "source": self.source,
+                "records_acked": acked,
+                "records_skipped": self.skip,
+                "complete": matches!(end, End::Complete),
+                "seconds": self.seconds,
+                "records_per_s": rate,
+                "reconnects": statistics.broken_streams,
+                "duplicate_appends": statistics.duplicate_appends,
+            });
+            self.out.one("", &object)?;
+        }
+        match end {
+            End::Complete => Ok(()),
+            End::Failed(failure) => {
+                self.out.say(self.resume(acked));
+                Err(failure)
+            }
+            End::Interrupted { .. } => {
+                self.out.say(self.resume(acked));
+                Err(Failure::silent(Code::Interrupted))
+            }
+        }
+    }
+
+    /// How to go on.
+    fn resume(&self, acked: u64) -> String {
+        let command = std::env::args().collect::<Vec<_>>();
+        if self.source == "stdin" {
+            return "what was acked stays; the rest of the input is not taken in".to_owned();
+        }
+        if self.append.producer.is_some() {
+            return format!("to go on behind them, run it again: {}", quoted(&command));
+        }
+        let mut kept = Vec::new();
+        let mut words = command.into_iter();
+        while let Some(word) = words.next() {
+            if word == "--skip" {
+                words.next();
+            } else if !word.starts_with("--skip=") {
+                kept.push(word);
+            }
+        }
+        format!("to go on behind them: {} --skip {}", quoted(&kept), self.skip + acked)
+    }
+}
+
+/// A command line that a shell reads as these words.
+fn quoted(words: &[String]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    let words = words.iter().map(|word| {
+        if !word.is_empty() && word.chars().all(plain) {
+            word.clone()
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_can_be_copied() {
+        let words = ["tillroll", "append", "orders", "a b.csv", "it's", ""].map(str::to_owned);
+        assert_eq!(quoted(&words), r"tillroll append orders 'a b.csv' 'it'\''s' ''");
+    }
+}

@@ -1,0 +1,71 @@
+//! How a load goes: a bar on a terminal, a line every few seconds elsewhere, nothing when quiet.
+
+use std::{
+    io::{self, IsTerminal as _},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::cmd::{
+    append::input::Input,
+    out::{Out, count, counted, per_second},
+};
+
+/// How often a bar moves.
+pub(super) const TICK: Duration = Duration::from_millis(100);
+/// How often a line is written where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// The progress of one load.
+pub(super) struct Progress {
+    out: Out,
+    bar: Option<ProgressBar>,
+    read: Arc<AtomicU64>,
+    started: Instant,
+    line_due: Instant,
+}
+
+impl Progress {
+    /// Begins now.
+    pub(super) fn new(out: Out, input: &Input) -> Self {
+        // A bar would be in the way of whoever types.
+        let bar = (!out.quiet && io::stderr().is_terminal() && !input.terminal).then(|| bar(input.size));
+        let started = Instant::now();
+        Self { out, bar, read: Arc::clone(&input.read), started, line_due: started + LINE_EVERY }
+    }
+
+    /// Shows how many records are acked by now.
+    pub(super) fn show(&mut self, acked: u64) {
+        let rate = count(per_second(acked, self.seconds()));
+        if let Some(bar) = &self.bar {
+            bar.set_position(self.read.load(Ordering::Relaxed));
+            bar.set_message(format!("{} acked, {rate}/s", counted(acked, "record")));
+        } else if Instant::now() >= self.line_due {
+            self.line_due += LINE_EVERY;
+            self.out.say(format!("{} acked, {rate}/s", counted(acked, "record")));
+        }
+    }
+
+    /// Takes the bar away.
+    pub(super) fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// Since the beginning.
+    pub(super) fn seconds(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+}
+
+fn bar(size: Option<u64>) -> ProgressBar {
+    let template = if size.is_some() { "{bar:30} {percent:>3}% {msg}" } else { "{spinner} {msg}" };
+    let style = ProgressStyle::with_template(template).expect("the template is well formed");
+    ProgressBar::with_draw_target(size, ProgressDrawTarget::stderr()).with_style(style)
+}

@@ -1,0 +1,216 @@
+//! Lines, JSON lines and CSV rows become records, each with its id: the source, `#`, and the number of its data line.
+
+use std::io::{BufRead, Read};
+
+use bytes::Bytes;
+use jiff::tz::TimeZone;
+use serde_json::Value;
+use tillroll_client::Record;
+
+use crate::cmd::{append::Format, fail::Failure, time};
+
+/// The longest line that is taken in; a record may be at most 3 MiB.
+const LINE_BYTES_MAX: u64 = 4 << 20;
+
+/// What every record of a file has in common.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) source: String,
+    pub(super) key_column: Option<String>,
+    pub(super) time_column: Option<String>,
+    pub(super) zone: TimeZone,
+    pub(super) type_: String,
+}
+
+/// The records of an input, in its order.
+pub(super) struct Rows {
+    plan: Plan,
+    /// Data lines so far.
+    line: u64,
+    /// Records so far: blank lines are none.
+    records: u64,
+    form: Form,
+}
+
+enum Form {
+    Lines(Lines),
+    Jsonl(Lines),
+    Csv(Box<Csv>),
+}
+
+impl Rows {
+    /// Reads the header, where there is one.
+    pub(super) fn new(input: Box<dyn BufRead + Send>, format: Format, plan: Plan) -> Result<Self, Failure> {
+        let lines = |input| Lines { input, buffer: Vec::new() };
+        let form = match format {
+            Format::Csv => Form::Csv(Box::new(Csv::new(input, &plan)?)),
+            Format::Jsonl => Form::Jsonl(lines(input)),
+            Format::Lines if plan.key_column.is_some() || plan.time_column.is_some() => {
+                return Err(Failure::usage(format!("lines of {} have no columns", plan.source))
+                    .hint("say what the file holds: --format csv or --format jsonl"));
+            }
+            Format::Lines => Form::Lines(lines(input)),
+        };
+        Ok(Self { plan, line: 0, records: 0, form })
+    }
+
+    /// How many records there were so far.
+    pub(super) fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// What the lines are called after.
+    pub(super) fn source(&self) -> &str {
+        &self.plan.source
+    }
+
+    /// The next record; `None` at the end.
+    pub(super) fn next(&mut self) -> Result<Option<Record>, Failure> {
+        let read = match &mut self.form {
+            Form::Lines(lines) => lines.next().map(|line| line.map(|line| Record::new(line.to_vec()))),
+            Form::Jsonl(lines) => lines.json(&self.plan, &mut self.line),
+            Form::Csv(csv) => csv.next(&self.plan),
+        };
+        let at = |wrong: String| Failure::plain(format!("{} line {}: {wrong}", self.plan.source, self.line + 1));
+        let Some(mut record) = read.map_err(at)? else { return Ok(None) };
+        self.line += 1;
+        self.records += 1;
+        record.id = format!("{}#{}", self.plan.source, self.line);
+        record.source.clone_from(&self.plan.source);
+        record.type_.clone_from(&self.plan.type_);
+        Ok(Some(record))
+    }
+}
+
+struct Lines {
+    input: Box<dyn BufRead + Send>,
+    buffer: Vec<u8>,
+}
+
+impl Lines {
+    /// The next line without its end.
+    fn next(&mut self) -> Result<Option<&[u8]>, String> {
+        self.buffer.clear();
+        let mut bounded = (&mut self.input).take(LINE_BYTES_MAX);
+        bounded.read_until(b'\n', &mut self.buffer).map_err(|error| error.to_string())?;
+        if self.buffer.is_empty() {
+            return Ok(None);
+        }
+        if self.buffer.len() as u64 == LINE_BYTES_MAX {
+            return Err(format!("it is longer than {LINE_BYTES_MAX} bytes"));
+        }
+        let line = self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer);
+        Ok(Some(line.strip_suffix(b"\r").unwrap_or(line)))
+    }
+
+    /// The next JSON value; blank lines are counted and left out.
+    fn json(&mut self, plan: &Plan, line_count: &mut u64) -> Result<Option<Record>, String> {
+        loop {
+            let Some(line) = self.next()? else { return Ok(None) };
+            if line.trim_ascii().is_empty() {
+                *line_count += 1;
+                continue;
+            }
+            let mut record = Record::new(line.to_vec());
+            if plan.key_column.is_none() && plan.time_column.is_none() {
+                serde_json::from_slice::<serde::de::IgnoredAny>(line).map_err(|error| format!("no JSON: {error}"))?;
+                return Ok(Some(record));
+            }
+            let value: Value = serde_json::from_slice(line).map_err(|error| format!("no JSON: {error}"))?;
+            record.key = plan.key_column.as_ref().and_then(|name| field(&value, name)).map(Bytes::from);
+            if let Some(text) = plan.time_column.as_ref().and_then(|name| field(&value, name)) {
+                record.event_time_us = Some(time::parse(&text, &plan.zone)?);
+            }
+            return Ok(Some(record));
+        }
+    }
+}
+
+/// A field of a JSON object as text; an empty one is none.
+fn field(value: &Value, name: &str) -> Option<String> {
+    let text = match value.get(name)? {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    };
+    (!text.is_empty()).then_some(text)
+}
+
+struct Csv {
+    rows: csv::Reader<Box<dyn BufRead + Send>>,
+    row: csv::StringRecord,
+    /// For each column, what stands before its value: `{"Name":` or `,"Name":`.
+    before: Vec<Vec<u8>>,
+    key: Option<usize>,
+    time: Option<usize>,
+}
+
+impl Csv {
+    fn new(input: Box<dyn BufRead + Send>, plan: &Plan) -> Result<Self, Failure> {
+        let mut rows = csv::ReaderBuilder::new().buffer_capacity(64 << 10).from_reader(input);
+        let wrong = |error: csv::Error| Failure::plain(format!("{} header: {}", plan.source, fault(&error)));
+        let header = rows.headers().map_err(wrong)?.clone();
+        if let Some(name) = header.iter().enumerate().find_map(|(at, name)| header.iter().take(at).find(|n| *n == name))
+        {
+            return Err(Failure::plain(format!("{} header: two columns are called {name:?}", plan.source)));
+        }
+        let find = |name: &Option<String>| match name {
+            None => Ok(None),
+            Some(name) => header.iter().position(|column| column == name).map(Some).ok_or_else(|| {
+                let columns: Vec<&str> = header.iter().collect();
+                Failure::usage(format!("{} has no column {name:?}", plan.source))
+                    .hint(format!("its columns are {}", columns.join(", ")))
+            }),
+        };
+        let before = header.iter().enumerate().map(|(at, name)| {
+            let mut text = vec![if at == 0 { b'{' } else { b',' }];
+            put_string(&mut text, name);
+            text.push(b':');
+            text
+        });
+        Ok(Self {
+            before: before.collect(),
+            key: find(&plan.key_column)?,
+            time: find(&plan.time_column)?,
+            rows,
+            row: csv::StringRecord::new(),
+        })
+    }
+
+    fn next(&mut self, plan: &Plan) -> Result<Option<Record>, String> {
+        if !self.rows.read_record(&mut self.row).map_err(|error| fault(&error))? {
+            return Ok(None);
+        }
+        let names: usize = self.before.iter().map(Vec::len).sum();
+        let mut value = Vec::with_capacity(names + self.row.as_slice().len() + 2 * self.before.len() + 8);
+        for (before, cell) in self.before.iter().zip(&self.row) {
+            value.extend_from_slice(before);
+            put_string(&mut value, cell);
+        }
+        value.push(b'}');
+        let cell = |column: Option<usize>| column.and_then(|at| self.row.get(at)).filter(|cell| !cell.is_empty());
+        let mut record = Record::new(value);
+        record.key = cell(self.key).map(|key| Bytes::copy_from_slice(key.as_bytes()));
+        record.event_time_us = cell(self.time).map(|text| time::parse(text, &plan.zone)).transpose()?;
+        Ok(Some(record))
+    }
+}
+
+/// What is wrong with a row, without the position that the caller knows better.
+fn fault(error: &csv::Error) -> String {
+    match error.kind() {
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+            format!("it has {len} fields, the header has {expected_len}")
+        }
+        csv::ErrorKind::Utf8 { .. } => "it is not UTF-8".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// A text as JSON writes it.
+fn put_string(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(&mut *out, text).expect("a text can be written to memory");
+}
+
+#[cfg(test)]
+mod tests;

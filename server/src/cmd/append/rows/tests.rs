@@ -1,0 +1,83 @@
+use super::*;
+
+fn plan(key: Option<&str>, time: Option<&str>) -> Plan {
+    Plan {
+        source: "shop.csv".into(),
+        key_column: key.map(Into::into),
+        time_column: time.map(Into::into),
+        zone: TimeZone::UTC,
+        type_: "OrderPlaced".into(),
+    }
+}
+
+fn rows(text: &str, format: Format, plan: Plan) -> Result<Vec<Record>, Failure> {
+    let mut rows = Rows::new(Box::new(std::io::Cursor::new(text.to_owned())), format, plan)?;
+    let mut records = Vec::new();
+    while let Some(record) = rows.next()? {
+        records.push(record);
+    }
+    Ok(records)
+}
+
+fn values(records: &[Record]) -> Vec<&str> {
+    records.iter().map(|record| std::str::from_utf8(&record.value).expect("text")).collect()
+}
+
+#[test]
+fn a_row_is_an_object_of_strings_in_the_order_of_the_columns() {
+    let text = "Invoice,What,When\n536365,\"HEART, WHITE \"\"T\"\"\",2010-12-01 08:26:00\n,,\n";
+    let records = rows(text, Format::Csv, plan(Some("Invoice"), Some("When"))).expect("two rows");
+    assert_eq!(
+        values(&records),
+        [
+            r#"{"Invoice":"536365","What":"HEART, WHITE \"T\"","When":"2010-12-01 08:26:00"}"#,
+            r#"{"Invoice":"","What":"","When":""}"#,
+        ]
+    );
+    assert_eq!(records[0].key.as_deref(), Some(&b"536365"[..]));
+    assert_eq!(records[0].event_time_us, Some(1_291_191_960_000_000));
+    assert_eq!((records[1].key.clone(), records[1].event_time_us), (None, None));
+    assert_eq!((records[0].id.as_str(), records[1].id.as_str()), ("shop.csv#1", "shop.csv#2"));
+    assert_eq!((records[0].source.as_str(), records[0].type_.as_str()), ("shop.csv", "OrderPlaced"));
+}
+
+#[test]
+fn a_line_break_in_quotes_is_one_row() {
+    let records = rows("a,b\n1,\"x\ny\"\n2,z\n", Format::Csv, plan(None, None)).expect("two rows");
+    assert_eq!(values(&records), [r#"{"a":"1","b":"x\ny"}"#, r#"{"a":"2","b":"z"}"#]);
+    assert_eq!(records[1].id, "shop.csv#2");
+}
+
+#[test]
+fn a_bad_row_is_named_by_its_line() {
+    let wrong = rows("a,b\n1,2\n3\n", Format::Csv, plan(None, None)).expect_err("a field is missing");
+    assert_eq!(wrong.to_string(), "shop.csv line 2: it has 1 fields, the header has 2");
+    let wrong = rows("a\nnoon\n", Format::Csv, plan(None, Some("a"))).expect_err("no time");
+    assert!(wrong.to_string().starts_with("shop.csv line 1: \"noon\" is no time"), "{wrong}");
+    let wrong = rows("{}\n\n{\n", Format::Jsonl, plan(None, None)).expect_err("no JSON");
+    assert!(wrong.to_string().starts_with("shop.csv line 3: no JSON"), "{wrong}");
+}
+
+#[test]
+fn columns_must_be_there_once() {
+    assert!(rows("a,b\n", Format::Csv, plan(Some("c"), None)).is_err());
+    assert!(rows("a,a\n", Format::Csv, plan(None, None)).is_err());
+    assert!(rows("a\n", Format::Lines, plan(Some("a"), None)).is_err());
+}
+
+#[test]
+fn lines_are_values_as_they_stand() {
+    let records = rows("one\r\n\ntwo", Format::Lines, plan(None, None)).expect("three lines");
+    assert_eq!(values(&records), ["one", "", "two"]);
+    assert_eq!(records[2].id, "shop.csv#3");
+}
+
+#[test]
+fn fields_of_json_lines_are_keys_and_times() {
+    let text = "{\"order\":7,\"at\":\"2010-12-01T08:26:00Z\"}\n\n{\"order\":null}\n";
+    let records = rows(text, Format::Jsonl, plan(Some("order"), Some("at"))).expect("two objects");
+    assert_eq!(records[0].key.as_deref(), Some(&b"7"[..]));
+    assert_eq!(records[0].event_time_us, Some(1_291_191_960_000_000));
+    assert_eq!((records[1].key.clone(), records[1].event_time_us), (None, None));
+    assert_eq!(records[1].id, "shop.csv#3");
+}

@@ -1,0 +1,55 @@
+//! Where a reader starts, as it is written on the command line.
+
+use jiff::Timestamp;
+use tillroll_client::Position;
+
+use crate::cmd::time;
+
+/// `earliest`, `latest`, `offset:N`, `append-time:T` or `last:N`.
+pub(super) fn parse(text: &str) -> Result<Position, String> {
+    let number = |number: &str, what: &str| {
+        number.parse::<u64>().map_err(|_| format!("{number:?} is no {what}: write {what}:17, counted from 0"))
+    };
+    match text.split_once(':') {
+        None if text == "earliest" => Ok(Position::Earliest),
+        None if text == "latest" => Ok(Position::Latest),
+        Some(("offset", offset)) => number(offset, "offset").map(Position::Offset),
+        Some(("last", count)) => {
+            count.parse().map(Position::Last).map_err(|_| format!("{count:?} is no count: write last:10"))
+        }
+        Some(("append-time", at)) => time::parse_or_ago(at, Timestamp::now()).map(Position::AppendTime),
+        Some(("time", at)) => Err(format!(
+            "there are two times: append-time:{at} is the broker's and can be sought; event-time:{at} would be the \
+             producer's, which no index knows: read from append-time:{at} and look at event_time"
+        )),
+        Some(("event-time", at)) => {
+            Err(format!("event time is not indexed: read from append-time:{at} and look at event_time"))
+        }
+        _ => Err("it is earliest, latest, offset:N, append-time:T or last:N".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_place_has_one_spelling() {
+        assert_eq!(parse("earliest"), Ok(Position::Earliest));
+        assert_eq!(parse("latest"), Ok(Position::Latest));
+        assert_eq!(parse("offset:17"), Ok(Position::Offset(17)));
+        assert_eq!(parse("last:10"), Ok(Position::Last(10)));
+        let at = Position::AppendTime(1_291_191_960_000_000);
+        assert_eq!(parse("append-time:2010-12-01T08:26:00Z"), Ok(at));
+        for wrong in ["", "offset", "offset:-1", "last:x", "append-time:noon", "17"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_bare_time_is_refused_with_both_spellings() {
+        let refused = parse("time:2010-12-01").expect_err("ambiguous");
+        assert!(refused.contains("append-time:2010-12-01"), "{refused}");
+        assert!(refused.contains("event-time:2010-12-01"), "{refused}");
+    }
+}

@@ -1,0 +1,103 @@
+//! What a value is, as far as its bytes tell: JSON is written as JSON, text as text, other bytes as base64.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+/// Bytes as they can be shown.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Shown<'a> {
+    /// A JSON value.
+    Json(&'a [u8]),
+    /// UTF-8.
+    Text(&'a str),
+    /// Neither.
+    Bytes(&'a [u8]),
+}
+
+impl<'a> Shown<'a> {
+    /// An object or an array is JSON. A bare `42`, `true` or `"x"` may as well be a text, and is JSON only when its
+    /// media type says so.
+    pub(super) fn of(value: &'a [u8], content_type: &str) -> Self {
+        let Ok(text) = std::str::from_utf8(value) else { return Self::Bytes(value) };
+        let composed = matches!(value.trim_ascii_start().first(), Some(b'{' | b'['));
+        if (composed || is_json(content_type)) && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
+            return Self::Json(value);
+        }
+        Self::Text(text)
+    }
+}
+
+fn is_json(content_type: &str) -> bool {
+    let media = content_type.split(';').next().unwrap_or_default().trim();
+    media.eq_ignore_ascii_case("application/json") || media.to_ascii_lowercase().ends_with("+json")
+}
+
+/// JSON on one line. Within JSON, line breaks stand only between words, where they mean nothing.
+pub(super) fn put_json(out: &mut Vec<u8>, json: &[u8]) {
+    if json.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+        out.extend(json.iter().filter(|byte| !matches!(byte, b'\n' | b'\r')));
+    } else {
+        out.extend_from_slice(json);
+    }
+}
+
+/// A text as a JSON string.
+pub(super) fn put_string(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(&mut *out, text).expect("a text can be written to memory");
+}
+
+/// Bytes for a person: as text when it is one that a terminal can bear, else base64 and marked as such.
+pub(super) fn put_text(out: &mut Vec<u8>, bytes: &[u8]) {
+    let printable = |text: &str| text.chars().all(|c| !c.is_control() || matches!(c, '\t' | '\n' | '\r'));
+    match std::str::from_utf8(bytes) {
+        Ok(text) if printable(text) => out.extend_from_slice(bytes),
+        _ => {
+            out.extend_from_slice(b"base64:");
+            out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
+        }
+    }
+}
+
+/// Bytes for a program.
+pub(super) fn base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_must_be_json_is_json() {
+        for (value, content_type, json) in [
+            (r#"{"a":1}"#, "", true),
+            (" [1, 2]\n", "", true),
+            ("{oops", "", false),
+            ("42", "", false),
+            ("42", "application/json; charset=utf-8", true),
+            (r#""x""#, "application/cloudevents+json", true),
+        ] {
+            let shown = Shown::of(value.as_bytes(), content_type);
+            assert_eq!(matches!(shown, Shown::Json(_)), json, "{value} {content_type}");
+        }
+        assert_eq!(Shown::of(&[0xff], ""), Shown::Bytes(&[0xff]));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_marked() {
+        let text = |bytes: &[u8]| {
+            let mut out = Vec::new();
+            put_text(&mut out, bytes);
+            String::from_utf8(out).expect("text")
+        };
+        assert_eq!(text("größe".as_bytes()), "größe");
+        assert_eq!(text(&[0xff, 0]), "base64:/wA=");
+        assert_eq!(text(b"\x1b[2J"), "base64:G1sySg==");
+    }
+
+    #[test]
+    fn json_stays_on_its_line() {
+        let mut out = Vec::new();
+        put_json(&mut out, b"{\n  \"a\": \"x\\n\"\r\n}");
+        assert_eq!(out, b"{  \"a\": \"x\\n\"}");
+    }
+}

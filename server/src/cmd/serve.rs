@@ -1,0 +1,214 @@
+//! `tillroll serve` and `tillroll dev`: the engine on a directory, gRPC in front of it, until a signal.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use tillroll_engine::{driver::threads::Running, open::{OpenError, OpenReport}, settings::Settings};
+use tillroll_server::{Server, ServerSettings};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::cmd::{
+    fail::{Code, Failure},
+    out::{Out, counted},
+};
+
+/// `tillroll serve`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  tillroll serve --data /var/lib/tillroll
+  tillroll serve --data ./data --listen 0.0.0.0:7420
+
+Says `listening on ADDRESS` on standard error once it takes requests. SIGTERM or Ctrl-C ends it: what is in flight is
+answered, then it exits with 0; a second signal ends it at once. However it ends, nothing that was acked is lost.
+TILLROLL_LOG sets what is logged, such as info or tillroll_server=debug.")]
+pub(crate) struct Serve {
+    /// The data directory; made when it is not there
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7420")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    tuning: Tuning,
+}
+
+/// For measuring.
+#[derive(Args, Clone, Copy, Debug)]
+struct Tuning {
+    /// Checkpoint only when the journal is full
+    #[arg(long, hide = true)]
+    hold_checkpoints: bool,
+    /// Threads for connections; the engine has its own
+    #[arg(long, hide = true, value_name = "COUNT", default_value_t = 1, value_parser = threads)]
+    runtime_threads: usize,
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|count| (1..=256).contains(count)).ok_or_else(|| "1 to 256".to_owned())
+}
+
+/// `tillroll dev`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  tillroll dev
+  tillroll dev --data /tmp/try --listen 127.0.0.1:7421")]
+pub(crate) struct Dev {
+    /// The data directory; made when it is not there
+    #[arg(long, value_name = "DIR", default_value = "tillroll-data")]
+    data: PathBuf,
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7420")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    tuning: Tuning,
+}
+
+/// Runs `tillroll dev`.
+pub(crate) fn dev(dev: &Dev, out: Out) -> Result<(), Failure> {
+    broker(&dev.data, dev.listen, dev.tuning, out, |address| {
+        let server = if address.port() == 7420 && address.ip().is_loopback() {
+            String::new()
+        } else {
+            format!(" --server http://{address}")
+        };
+        out.say(format!(
+            "data in {}; Ctrl-C ends it, and the records stay\n\nin another terminal:\n  \
+             tillroll topic create orders{server}\n  \
+             tillroll append orders --key 42 --value '{{\"total\":1999}}'{server}\n  \
+             tillroll read orders -f{server}",
+            dev.data.display()
+        ));
+    })
+}
+
+/// Runs `tillroll serve`.
+pub(crate) fn run(serve: &Serve, out: Out) -> Result<(), Failure> {
+    broker(&serve.data, serve.listen, serve.tuning, out, |_| {})
+}
+
+fn broker(
+    data: &Path,
+    listen: SocketAddr,
+    tuning: Tuning,
+    out: Out,
+    listening: impl FnOnce(SocketAddr),
+) -> Result<(), Failure> {
+    log();
+    let settings = Settings { hold_checkpoints: tuning.hold_checkpoints, ..Settings::default() };
+    let running = Running::start(data, settings).map_err(|error| refused(data, &error))?;
+    warn(&running.report);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(tuning.runtime_threads)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::io("starting the runtime", &error))?;
+    let served = runtime.block_on(async {
+        let signals = Signals::new()?;
+        let server = Server::bind(listen, running.engine.clone(), ServerSettings::default())
+            .await
+            .map_err(|error| occupied(listen, &error))?;
+        let address = server.local_addr().map_err(|error| Failure::io("asking for the address", &error))?;
+        // Others wait for this line, so it is written even when quiet.
+        eprintln!("listening on {address}");
+        listening(address);
+        let stop = CancellationToken::new();
+        tokio::spawn(end_on_signals(signals, stop.clone(), out));
+        server.serve(stop).await.map_err(|error| Failure::plain(format!("serving: {error}")))?;
+        // Blocks for some seconds at most, and must not hold up the second signal.
+        let stopped = tokio::task::spawn_blocking(move || running.stop()).await;
+        stopped.map_err(|_| Failure::plain("the engine did not stop in order"))
+    });
+    runtime.shutdown_background();
+    served
+}
+
+/// The first signal ends the server in order, the second one at once.
+async fn end_on_signals(mut signals: Signals, stop: CancellationToken, out: Out) {
+    signals.next().await;
+    out.say("stopping: what is in flight is answered; a second signal ends it at once");
+    stop.cancel();
+    let second = signals.next().await;
+    std::process::exit(128 + second);
+}
+
+/// What opening found that somebody should know.
+fn warn(report: &OpenReport) {
+    if report.dropped_bytes > 0 {
+        let kept = report.quarantined.as_ref().map_or_else(String::new, |file| format!("; a copy is in {file}"));
+        eprintln!(
+            "warning: {} behind the last whole group of the journal were never acked and are dropped{kept}",
+            counted(report.dropped_bytes, "byte")
+        );
+    }
+    if report.possible_loss {
+        eprintln!("warning: if the power was cut, an acked group may be among them: one node alone cannot decide it");
+    }
+    for finding in &report.findings {
+        eprintln!("warning: {finding}");
+    }
+}
+
+/// Why the directory was not opened.
+fn refused(data: &Path, error: &OpenError) -> Failure {
+    let code = match error {
+        OpenError::Locked => Code::Conflict,
+        OpenError::Newer { .. } => Code::Refused,
+        OpenError::Rotten { .. }
+        | OpenError::Control { .. }
+        | OpenError::ControlMissing { .. }
+        | OpenError::Tables { .. }
+        | OpenError::Journal(_) => Code::Damaged,
+        _ => Code::Failure,
+    };
+    // The part behind the semicolon says what to do.
+    let text = format!("{}: {error}", data.display());
+    match text.split_once("; ") {
+        Some((what, next)) => Failure::new(code, what).hint(next),
+        None => Failure::new(code, text),
+    }
+}
+
+/// Why the address could not be had.
+fn occupied(listen: SocketAddr, error: &std::io::Error) -> Failure {
+    let failure = Failure::new(Code::Conflict, format!("listening on {listen}: {}", error.to_string().to_lowercase()));
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            failure.hint("another program, perhaps a broker, has the port: choose another with --listen")
+        }
+        _ => Failure::io(format!("listening on {listen}"), error),
+    }
+}
+
+/// Logs go to standard error: warnings, unless TILLROLL_LOG says otherwise.
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_env_var("TILLROLL_LOG")
+        .with_default_directive(tracing_subscriber::filter::LevelFilter::WARN.into())
+        .from_env_lossy();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let hear = |kind| signal(kind).map_err(|error| Failure::io("listening for signals", &error));
+        Ok(Self { terminate: hear(SignalKind::terminate())?, interrupt: hear(SignalKind::interrupt())? })
+    }
+
+    /// The number of the next one.
+    async fn next(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
+            _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! `AppendStream`: requests in, exactly one outcome each out, in their order.
+//!
+//! One stream object without tasks or channels: polled for an outcome, it first takes in what the window allows, so
+//! that appends follow each other into the engine while earlier ones are on their way to the disk. Past the window it
+//! simply does not read; flow control does the rest.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_core::Stream;
+use tillroll_engine::{engine::Engine, request::{Append, Appended}, ticket::Ticket};
+use tillroll_proto::v1::{
+    self, AppendOutcome, AppendStreamOpened, AppendStreamRequest, AppendStreamResponse,
+    append_outcome::Result as Outcome, append_stream_response::Event,
+};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::{Status, Streaming};
+
+use super::{HEARTBEAT_MS, STREAM_APPENDS_MAX, STREAM_BYTES_MAX};
+use crate::{
+    refusal::{Facts, bad_field, of_refusal, required},
+    wire,
+};
+
+/// An append that has no outcome yet.
+struct Unanswered {
+    append_id: u64,
+    bytes: usize,
+    answer: Answer,
+}
+
+enum Answer {
+    /// It waits for room; nothing after it is taken in before.
+    Entering(Pin<Box<dyn Future<Output = Ticket<Appended>> + Send>>),
+    /// It is on its way.
+    Entered(Ticket<Appended>),
+    /// It was refused at the door.
+    Refused(Facts),
+}
+
+/// The outcomes of one stream.
+pub struct Outcomes {
+    engine: Engine,
+    requests: Streaming<AppendStreamRequest>,
+    unanswered: VecDeque<Unanswered>,
+    bytes: usize,
+    last_id: Option<u64>,
+    is_opened: bool,
+    /// No more requests: half-closed by the client, or the server stops.
+    is_closed: bool,
+    /// Ends the stream once everything before it is answered.
+    failure: Option<Status>,
+    heartbeat: Pin<Box<Sleep>>,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Outcomes {
+    /// Serves one stream.
+    pub fn new(engine: Engine, requests: Streaming<AppendStreamRequest>, stop: CancellationToken) -> Self {
+        Self {
+            engine,
+            requests,
+            unanswered: VecDeque::new(),
+            bytes: 0,
+            last_id: None,
+            is_opened: false,
+            is_closed: false,
+            failure: None,
+            heartbeat: Box::pin(tokio::time::sleep(heartbeat())),
+            stop: Box::pin(stop.cancelled_owned()),
+        }
+    }
+
+    /// Takes in what has come, as far as the window and the engine's room allow.
+    fn take_in(&mut self, context: &mut Context<'_>) {
+        loop {
+            if let Some(last) = self.unanswered.back_mut()
+                && let Answer::Entering(entering) = &mut last.answer
+            {
+                match entering.as_mut().poll(context) {
+                    Poll::Ready(ticket) => last.answer = Answer::Entered(ticket),
+                    Poll::Pending => return,
+                }
+            }
+            let full = self.unanswered.len() >= STREAM_APPENDS_MAX || self.bytes >= STREAM_BYTES_MAX;
+            if self.is_closed || full {
+                return;
+            }
+            match Pin::new(&mut self.requests).poll_next(context) {
+                Poll::Pending => return,
+                Poll::Ready(None) => self.is_closed = true,
+                Poll::Ready(Some(Err(status))) => self.fail(status),
+                Poll::Ready(Some(Ok(request))) => self.enter(request),
+            }
+        }
+    }
+
+    fn fail(&mut self, status: Status) {
+        self.is_closed = true;
+        self.failure = Some(status);
+    }
+
+    fn enter(&mut self, request: AppendStreamRequest) {
+        let AppendStreamRequest { append_id, append } = request;
+        if self.last_id.is_some_and(|last| append_id <= last) {
+            let message = format!("append_id {append_id} does not rise above {}", self.last_id.unwrap_or_default());
+            self.fail(bad_field("append_id", message).status());
+            return;
+        }
+        self.last_id = Some(append_id);
+        let append = append.ok_or_else(|| required("append", "append is not set")).and_then(wire::append);
+        let bytes = append.as_ref().map_or(0, append_bytes);
+        let answer = match append {
+            Ok(append) => {
+                let engine = self.engine.clone();
+                Answer::Entering(Box::pin(async move { engine.append(append).await }))
+            }
+            Err(facts) => Answer::Refused(facts),
+        };
+        self.bytes += bytes;
+        self.unanswered.push_back(Unanswered { append_id, bytes, answer });
+    }
+
+    /// The next outcome in order, when it is there.
+    fn outcome(&mut self, context: &mut Context<'_>) -> Option<AppendStreamResponse> {
+        let first = self.unanswered.front_mut()?;
+        let result = match &mut first.answer {
+            Answer::Entering(_) => return None,
+            Answer::Refused(facts) => Outcome::Refused(facts.message_status()),
+            Answer::Entered(ticket) => match Pin::new(ticket).poll(context) {
+                Poll::Pending => return None,
+                Poll::Ready(Ok(appended)) => Outcome::Ok(wire::appended(appended)),
+                Poll::Ready(Err(refusal)) => Outcome::Refused(of_refusal(&refusal).message_status()),
+            },
+        };
+        let outcome = AppendOutcome { append_id: first.append_id, result: Some(result) };
+        self.bytes -= first.bytes;
+        self.unanswered.pop_front();
+        Some(response(Event::Outcome(outcome)))
+    }
+}
+
+fn append_bytes(append: &Append) -> usize {
+    usize::try_from(tillroll_engine::admit::append_bytes(append)).unwrap_or(usize::MAX)
+}
+
+fn heartbeat() -> Duration {
+    Duration::from_millis(HEARTBEAT_MS.into())
+}
+
+fn response(event: Event) -> AppendStreamResponse {
+    AppendStreamResponse { event: Some(event) }
+}
+
+impl Stream for Outcomes {
+    type Item = Result<AppendStreamResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if !this.is_opened {
+            this.is_opened = true;
+            return Poll::Ready(Some(Ok(response(Event::Opened(AppendStreamOpened {
+                max_in_flight_appends: STREAM_APPENDS_MAX as u32,
+                max_in_flight_bytes: STREAM_BYTES_MAX as u32,
+                heartbeat_ms: HEARTBEAT_MS,
+            })))));
+        }
+        // Told to stop: what has come is answered, nothing more is taken in.
+        if !this.is_closed && this.stop.as_mut().poll(context).is_ready() {
+            this.is_closed = true;
+        }
+        this.take_in(context);
+        if let Some(outcome) = this.outcome(context) {
+            // An outcome may have made room in the window: the next poll takes in again.
+            this.heartbeat.as_mut().reset(Instant::now() + heartbeat());
+            return Poll::Ready(Some(Ok(outcome)));
+        }
+        if this.is_closed && this.unanswered.is_empty() {
+            return Poll::Ready(this.failure.take().map(Err));
+        }
+        if this.heartbeat.as_mut().poll(context).is_ready() {
+            this.heartbeat.as_mut().reset(Instant::now() + heartbeat());
+            return Poll::Ready(Some(Ok(response(Event::Heartbeat(v1::Heartbeat::default())))));
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,111 @@
+//! The server: services on a socket, and an end that is bounded.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use tillroll_engine::engine::Engine;
+use tillroll_proto::v1::{
+    log_service_server::LogServiceServer, topic_service_server::TopicServiceServer,
+};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    accept, channel,
+    rpc::{Log, Topics},
+};
+
+/// What may be set of a server.
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    /// Connections at a time; more wait to be accepted.
+    pub connections_max: usize,
+    /// How long calls in flight may take once the server is told to stop.
+    pub drain: Duration,
+    /// Serve reflection, for tools like `buf curl`.
+    pub reflection: bool,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self { connections_max: 4_096, drain: Duration::from_secs(10), reflection: true }
+    }
+}
+
+/// A server that is bound to its address.
+pub struct Server {
+    listener: TcpListener,
+    engine: Engine,
+    settings: ServerSettings,
+}
+
+impl Server {
+    /// Binds; port 0 takes any free one.
+    ///
+    /// # Errors
+    ///
+    /// What the system says of the address.
+    pub async fn bind(address: SocketAddr, engine: Engine, settings: ServerSettings) -> io::Result<Self> {
+        Ok(Self { listener: TcpListener::bind(address).await?, engine, settings })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    ///
+    /// What the system says of the socket.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop`; then takes no new call, ends streams, and gives calls in flight `drain` to end.
+    ///
+    /// # Errors
+    ///
+    /// When the transport fails as a whole; single connections that fail are their clients' business.
+    pub async fn serve(self, stop: CancellationToken) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let (health_reporter, health) = tonic_health::server::health_reporter();
+        let log = LogServiceServer::new(Log::new(self.engine.clone(), stop.clone()))
+            .max_decoding_message_size(channel::REQUEST_BYTES_MAX)
+            .max_encoding_message_size(channel::RESPONSE_BYTES_MAX);
+        let topics = TopicServiceServer::new(Topics::new(self.engine));
+        health_reporter.set_serving::<LogServiceServer<Log>>().await;
+        health_reporter.set_serving::<TopicServiceServer<Topics>>().await;
+        let reflect = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(tillroll_proto::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let (v1, v1alpha) = if self.settings.reflection {
+            (Some(reflect().build_v1()?), Some(reflect().build_v1alpha()?))
+        } else {
+            (None, None)
+        };
+        let incoming = accept::accept(self.listener, self.settings.connections_max, stop.clone());
+        let router = channel::tune(tonic::transport::Server::builder())
+            .add_service(health)
+            .add_service(log)
+            .add_service(topics)
+            .add_optional_service(v1)
+            .add_optional_service(v1alpha);
+        let not_serving = async {
+            stop.cancelled().await;
+            // Whoever balances load learns it before the connections go.
+            health_reporter.set_not_serving::<LogServiceServer<Log>>().await;
+            health_reporter.set_not_serving::<TopicServiceServer<Topics>>().await;
+            health_reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+        };
+        let serving = router.serve_with_incoming_shutdown(ReceiverStream::new(incoming), not_serving);
+        let bound = async {
+            stop.cancelled().await;
+            tokio::time::sleep(self.settings.drain).await;
+        };
+        tokio::select! {
+            served = serving => served.map_err(Into::into),
+            () = bound => {
+                tracing::warn!("connections were cut that did not end in time");
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! `tillroll append`: what becomes of a file, how a load goes on after it was stopped, and what is refused.
+
+mod shell;
+
+use serde_json::{Value, json};
+use shell::{Shell, signal};
+
+const SHOP: &str = "Invoice,What,When\n\
+    536365,\"HEART, WHITE\",2010-12-01 08:26:00\n\
+    536365,\"HEART, WHITE\",2010-12-01 08:26:00\n\
+    ,,\n";
+
+fn records(shell: &Shell, topic: &str) -> Vec<Value> {
+    let lines = shell.ok(&format!("tillroll read {topic} -o jsonl"));
+    lines.lines().map(|line| serde_json::from_str(line).expect("a line is an object")).collect()
+}
+
+fn write(shell: &Shell, name: &str, bytes: &[u8]) {
+    std::fs::write(shell.folder().join(name), bytes).expect("a file in the folder");
+}
+
+#[test]
+fn a_csv_row_is_an_object_with_key_time_and_id() {
+    let (shell, _broker) = Shell::with_broker();
+    let packed = zstd::encode_all(SHOP.as_bytes(), 3).expect("it packs");
+    write(&shell, "shop.csv.zst", &packed);
+    shell.ok("tillroll topic create orders --partitions 1");
+    let said = shell.run(
+        "tillroll append orders shop.csv.zst --key-column Invoice --time-column When --type Sold --time-zone UTC -o json",
+    );
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.stderr.starts_with("3 records acked in orders (1 partition), "), "{said:?}");
+    let told: Value = serde_json::from_str(&said.stdout).expect("one object");
+    assert_eq!((&told["records_acked"], &told["complete"]), (&json!(3), &json!(true)));
+
+    let found = records(&shell, "orders");
+    assert_eq!(found.len(), 3);
+    let mut first = found[0].clone();
+    first.as_object_mut().expect("an object").remove("append_time");
+    assert_eq!(
+        first,
+        json!({
+            "topic": "orders", "partition": 0, "offset": 0, "key": "536365", "id": "shop.csv.zst#1", "type": "Sold",
+            "source": "shop.csv.zst", "event_time": "2010-12-01T08:26:00Z",
+            "value": {"Invoice": "536365", "What": "HEART, WHITE", "When": "2010-12-01 08:26:00"},
+        })
+    );
+    assert_eq!(found[1]["id"], "shop.csv.zst#2");
+    assert_eq!((&found[2]["key"], &found[2]["value"]["What"]), (&Value::Null, &json!("")));
+}
+
+#[test]
+fn a_named_load_goes_on_where_the_log_stands() {
+    let (shell, broker) = Shell::with_broker();
+    shell.ok("tillroll topic create orders --partitions 1");
+    write(&shell, "a.txt", b"1\n2\n");
+    shell.ok("tillroll append orders a.txt --producer loader");
+    write(&shell, "a.txt", b"1\n2\n3\n4\n");
+    let said = shell.run("tillroll append orders a.txt --producer loader");
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.stderr.starts_with("loader has acked 2 records of a.txt: going on behind them\n2 records acked"));
+    // A restart of the broker changes nothing of it.
+    broker.kill();
+    let broker = shell.broker(&["serve", "--data", "data", "--listen", "127.0.0.1:0"]);
+    let mut shell = shell;
+    shell.talk_to(&broker);
+    let said = shell.run("tillroll append orders a.txt --producer loader");
+    assert!(said.stderr.contains("\n0 records acked"), "{said:?}");
+    let values: Vec<Value> = records(&shell, "orders").into_iter().map(|record| record["value"].clone()).collect();
+    assert_eq!(values, ["1", "2", "3", "4"]);
+}
+
+#[test]
+fn a_name_is_not_taken_for_another_file_or_topic() {
+    let (shell, _broker) = Shell::with_broker();
+    shell.ok("tillroll topic create orders && tillroll topic create visits");
+    write(&shell, "a.txt", b"1\n2\n");
+    write(&shell, "b.txt", b"3\n4\n5\n");
+    shell.ok("tillroll append orders a.txt --producer loader");
+    for (typed, named) in [
+        ("tillroll append orders b.txt --producer loader", "appended a.txt before, not b.txt"),
+        ("tillroll append visits a.txt --producer loader", "appended to topic orders before, not to visits"),
+    ] {
+        let said = shell.run(typed);
+        assert_eq!(said.code, 6, "{said:?}");
+        assert!(said.stderr.contains(named) && said.stderr.contains("hint: give every file"), "{said:?}");
+    }
+    write(&shell, "a.txt", b"1\n");
+    let said = shell.run("tillroll append orders a.txt --producer loader");
+    assert_eq!(said.code, 6, "{said:?}");
+    assert!(said.stderr.contains("a.txt has 1 record, fewer than the 2 that are acked"), "{said:?}");
+    assert_eq!(records(&shell, "orders").len(), 2);
+}
+
+#[test]
+fn a_bad_line_ends_the_load_and_what_came_before_it_stays() {
+    let (shell, _broker) = Shell::with_broker();
+    shell.ok("tillroll topic create orders --partitions 1");
+    write(&shell, "a.csv", b"x,y\n1,2\n3\n5,6\n");
+    let said = shell.run("tillroll append orders a.csv");
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.stderr.contains("1 record acked"), "{said:?}");
+    assert!(said.stderr.contains("to go on behind them: "), "{said:?}");
+    assert!(said.stderr.contains("append orders a.csv --skip 1\n"), "{said:?}");
+    assert!(said.stderr.contains("error: a.csv line 2: it has 1 fields, the header has 2"), "{said:?}");
+    write(&shell, "a.csv", b"x,y\n1,2\n3,4\n5,6\n");
+    shell.ok("tillroll append orders a.csv --skip 1");
+    let ids: Vec<Value> = records(&shell, "orders").into_iter().map(|record| record["id"].clone()).collect();
+    assert_eq!(ids, ["a.csv#1", "a.csv#2", "a.csv#3"]);
+}
+
+#[test]
+fn standard_input_is_sent_line_by_line() {
+    let (shell, _broker) = Shell::with_broker();
+    shell.ok("tillroll topic create orders --partitions 1");
+    let said = shell.run_with("cat | tillroll append orders - -q", b"one\ntwo\n");
+    assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{said:?}");
+    let packed = zstd::encode_all(&b"{\"a\":1}\n"[..], 3).expect("it packs");
+    let said = shell.run_with("tillroll append orders - --format jsonl --key-column a", &packed);
+    assert_eq!(said.code, 0, "{said:?}");
+    let found = records(&shell, "orders");
+    let seen: Vec<(&Value, &Value)> = found.iter().map(|record| (&record["id"], &record["value"])).collect();
+    assert_eq!(
+        seen,
+        [
+            (&json!("stdin#1"), &json!("one")),
+            (&json!("stdin#2"), &json!("two")),
+            (&json!("stdin#1"), &json!({"a": 1})),
+        ]
+    );
+}
+
+#[test]
+fn an_interrupted_load_says_how_to_go_on() {
+    let (shell, broker) = Shell::with_broker();
+    shell.ok("tillroll topic create orders --partitions 1");
+    // A pipe that stays open holds the load up behind its first record.
+    let made = std::process::Command::new("mkfifo").arg(shell.folder().join("slow.txt")).status();
+    assert!(made.is_ok_and(|status| status.success()));
+    let loader = shell.spawn(&["append", "orders", "slow.txt", "--server", &format!("http://{}", broker.address)]);
+    let mut pipe =
+        std::fs::OpenOptions::new().write(true).open(shell.folder().join("slow.txt")).expect("the loader reads it");
+    std::io::Write::write_all(&mut pipe, b"first\n").expect("the loader reads it");
+    // It is acked when somebody who follows has seen it.
+    let followed = shell.ok("tillroll read orders -f | head -n 1");
+    assert!(followed.contains("first"));
+    signal(&loader, "INT");
+    let output = loader.wait_with_output().expect("it was started here");
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("1 record acked in orders"), "{said}");
+    assert!(said.contains("--skip 1\n"), "{said}");
+}

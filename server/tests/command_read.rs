@@ -1,0 +1,75 @@
+//! `tillroll read`: where it starts, what it leaves out, and how records are written.
+
+mod shell;
+
+use serde_json::{Value, json};
+use shell::Shell;
+
+/// Nine records in one append each, keys a, b, c in turn.
+fn filled() -> (Shell, shell::Broker) {
+    let (shell, broker) = Shell::with_broker();
+    shell.ok("tillroll topic create orders --partitions 3");
+    for number in 0..9 {
+        let key = ["a", "b", "c"][number % 3];
+        shell.ok(&format!("tillroll append orders --key {key} --value {number} -q"));
+    }
+    (shell, broker)
+}
+
+fn values(shell: &Shell, rest: &str) -> Vec<String> {
+    shell.ok(&format!("tillroll read orders --format '%v\\n' {rest}")).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn where_it_starts_and_what_it_leaves_out() {
+    let (shell, _broker) = filled();
+    assert_eq!(values(&shell, "-n 4"), ["5", "6", "7", "8"], "the last ones by append time");
+    assert_eq!(values(&shell, "-n 2 --key b"), ["4", "7"]);
+    assert_eq!(values(&shell, "--key c"), ["2", "5", "8"]);
+    assert_eq!(values(&shell, "--from latest"), [""; 0]);
+    assert_eq!(values(&shell, "-n 0"), [""; 0]);
+    assert_eq!(values(&shell, "-n 3 --from earliest").len(), 3);
+    assert_eq!(values(&shell, "--from append-time:1h").len(), 9);
+    let all = values(&shell, "");
+    let mut sorted = all.clone();
+    sorted.sort();
+    assert_eq!(sorted, ["0", "1", "2", "3", "4", "5", "6", "7", "8"]);
+    let place = shell.ok("tillroll read orders --key b --format '%p' -n 1");
+    let of_partition = values(&shell, &format!("--partition {place}"));
+    assert!(of_partition.iter().any(|value| value == "7") && of_partition.len() < 9 || of_partition.len() == 9);
+    let said = shell.run(&format!("tillroll read orders --partition {place} --from offset:1000"));
+    assert_eq!(said.code, 4, "{said:?}");
+}
+
+#[test]
+fn json_stays_json_text_stays_text_and_bytes_are_marked() {
+    let (shell, _broker) = Shell::with_broker();
+    shell.ok("tillroll topic create orders --partitions 1");
+    for value in [r#"{"a": [1.50]}"#, "plain text", "42"] {
+        shell.ok(&format!("tillroll append orders --value '{value}' -q"));
+    }
+    shell.run_with("tillroll append orders - -q", b"\xff\xfe\n");
+    let said = shell.run("tillroll read orders --format '%o|%k|%i|%v\\n'");
+    let expected = "0|-|-|{\"a\": [1.50]}\n1|-|-|plain text\n2|-|-|42\n3|-|stdin#1|base64://4=\n";
+    assert_eq!(said.stdout, expected);
+    assert_eq!(said.stderr, "4 records, 1 partition, at the end (-f follows)\n");
+
+    let lines = shell.ok("tillroll read orders -o jsonl");
+    assert!(lines.contains("\"value\":{\"a\": [1.50]}"), "a number keeps its digits: {lines}");
+    let document: Value = serde_json::from_str(&shell.ok("tillroll read orders -o json")).expect("one document");
+    let values: Vec<&Value> = document.as_array().expect("a list").iter().map(|record| &record["value"]).collect();
+    assert_eq!(values[1..], [&json!("plain text"), &json!("42"), &Value::Null]);
+    assert_eq!(document[3]["value_base64"], "//4=");
+    assert_eq!(shell.ok("tillroll read orders -o json --from latest"), "[]\n");
+}
+
+#[test]
+fn a_reader_of_the_output_may_leave() {
+    let (shell, _broker) = Shell::with_broker();
+    shell.ok("tillroll topic create orders --partitions 1");
+    let input = "a line that fills the pipe\n".repeat(20_000);
+    assert_eq!(shell.run_with("tillroll append orders - -q", input.as_bytes()).code, 0);
+    let said = shell.run("(tillroll read orders; echo $? >code) | head -n 1; cat code");
+    assert_eq!(said.stderr, "", "it is nobody's fault: {said:?}");
+    assert!(said.stdout.ends_with("\n0\n"), "{said:?}");
+}
