@@ -74,12 +74,7 @@ pub struct Queue<T> {
 impl<T> Queue<T> {
     /// A queue of at most `capacity` items between the stages behind two bells.
     pub fn new(capacity: usize, writer: &Bell, reader: &Bell) -> Arc<Self> {
-        Arc::new(Self {
-            items: Mutex::new(VecDeque::new()),
-            capacity,
-            writer: writer.clone(),
-            reader: reader.clone(),
-        })
+        Arc::new(Self { items: Mutex::new(VecDeque::new()), capacity, writer: writer.clone(), reader: reader.clone() })
     }
 
     /// Whether one more fits. Stays true for the one writer until it pushes.

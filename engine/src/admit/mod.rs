@@ -21,7 +21,9 @@ use crate::{
     },
     limits,
     record::{self, RecordFault, RecordLimits},
-    request::{Append, AppendBatch, Appended, Check, Content, InitProducer, ProducerOpened, Stamp, TopicConfig, TopicCreated},
+    request::{
+        Append, AppendBatch, Appended, Check, Content, InitProducer, ProducerOpened, Stamp, TopicConfig, TopicCreated,
+    },
     table::{Applied, row::TopicRow},
     ticket::Reply,
 };
@@ -110,7 +112,8 @@ pub fn admit(append: Append, applied: &RwLock<Applied>, frame_bytes_max: usize) 
         check_name("producer.producer_id", &stamp.producer)?;
     }
     let content_hash = content_hash(&append);
-    let mut admitted = AdmittedAppend { stamp: append.stamp, checks: append.checks, content_hash, ..Default::default() };
+    let mut admitted =
+        AdmittedAppend { stamp: append.stamp, checks: append.checks, content_hash, ..Default::default() };
     admitted.names = append.batches.iter().map(|batch| batch.topic.clone()).collect();
     let (mut records, mut frame_bytes) = (0_usize, FRAME_HEADER_BYTES + 64);
     for (index, batch) in append.batches.into_iter().enumerate() {
@@ -191,11 +194,9 @@ fn topic_of(batch: &AppendBatch, applied: &RwLock<Applied>) -> Result<TopicRow, 
     }
     let Some(topic) = found else { return Err(not_found(&applied, &batch.topic)) };
     match batch.partition {
-        Some(partition) if partition.0 >= topic.config.partitions => Err(Refusal::PartitionNotFound {
-            topic: batch.topic.clone(),
-            partition,
-            count: topic.config.partitions,
-        }),
+        Some(partition) if partition.0 >= topic.config.partitions => {
+            Err(Refusal::PartitionNotFound { topic: batch.topic.clone(), partition, count: topic.config.partitions })
+        }
         _ => Ok(topic.clone()),
     }
 }
@@ -203,7 +204,8 @@ fn topic_of(batch: &AppendBatch, applied: &RwLock<Applied>) -> Result<TopicRow, 
 /// The refusal for a name that no topic has, with one that is close to it.
 pub fn not_found(applied: &Applied, name: &str) -> Refusal {
     let close = applied.topic_names.keys().take(1_000).map(|other| (distance(name, other), other));
-    let similar = close.min().filter(|(distance, _)| *distance <= 2.max(name.len() / 4)).map(|(_, other)| other.clone());
+    let similar =
+        close.min().filter(|(distance, _)| *distance <= 2.max(name.len() / 4)).map(|(_, other)| other.clone());
     Refusal::TopicNotFound { topic: name.chars().take(256).collect(), similar }
 }
 

@@ -85,21 +85,22 @@ pub struct Publisher {
     marks: Arc<Marks>,
     poison: Arc<Poison>,
     inbox: Arc<Queue<Group>>,
-    followers: [Bell; 2],
+    checkpointer: Bell,
     bell: Bell,
 }
 
 impl Publisher {
-    /// Publishes what comes from the group sync; rings those who follow the applied state when it has moved.
+    /// Publishes what comes from the group sync; rings the checkpointer when there is something to
+    /// checkpoint again.
     pub fn new(
         applier: Applier,
         marks: Arc<Marks>,
         poison: Arc<Poison>,
         inbox: Arc<Queue<Group>>,
-        followers: [Bell; 2],
+        checkpointer: Bell,
         bell: Bell,
     ) -> Self {
-        Self { applier, marks, poison, inbox, followers, bell }
+        Self { applier, marks, poison, inbox, checkpointer, bell }
     }
 }
 
@@ -123,10 +124,15 @@ impl Stage for Publisher {
         }
         if !group.frames.is_empty() {
             let (grown, ended) = self.applier.apply(&group);
+            let was_at_rest = self.marks.published.get() == self.marks.checkpointed.get();
             self.marks.published.raise(group.tip.lsn);
+            if was_at_rest {
+                self.checkpointer.ring();
+            }
             self.applier.tail.wake(grown);
-            ended.into_iter().for_each(|topic| self.applier.tail.end_topic(topic));
-            self.followers.iter().for_each(Bell::ring);
+            for topic in ended {
+                self.applier.tail.end_topic(topic);
+            }
         }
         group.answers.into_iter().for_each(crate::answer::Pending::give);
         Step::Did

@@ -105,6 +105,10 @@ impl AlignedBuf {
     }
 
     /// Adds `count` zeros.
+    ///
+    /// # Panics
+    ///
+    /// As [`AlignedBuf::push`].
     pub fn grow_zeroed(&mut self, count: usize) {
         assert!(self.len + count <= self.capacity(), "buffer sized too small");
         let at = self.start + self.len;
@@ -112,7 +116,11 @@ impl AlignedBuf {
         self.len += count;
     }
 
-    /// Sets the length to the whole capacity, for reading into; the bytes are whatever they were.
+    /// Sets the length, for reading into; the bytes are whatever they were.
+    ///
+    /// # Panics
+    ///
+    /// As [`AlignedBuf::push`].
     pub fn fill_to(&mut self, len: usize) {
         assert!(len <= self.capacity(), "buffer sized too small");
         self.len = len;

@@ -46,10 +46,7 @@ impl RealDisk {
             let text = format!("the data directory's name is taken by a file path={}", root.display());
             return Err(io::Error::new(io::ErrorKind::NotADirectory, text));
         }
-        Ok(Self {
-            root,
-            probed: OnceLock::new(),
-        })
+        Ok(Self { root, probed: OnceLock::new() })
     }
 
     fn place(&self, path: &str) -> io::Result<PathBuf> {
@@ -59,11 +56,7 @@ impl RealDisk {
 
     /// As `place`, for names that stand for a file or a directory below the root.
     fn named(&self, path: &str) -> io::Result<PathBuf> {
-        if path.is_empty() {
-            Err(refused(path, "the name is empty"))
-        } else {
-            self.place(path)
-        }
+        if path.is_empty() { Err(refused(path, "the name is empty")) } else { self.place(path) }
     }
 
     fn can_direct(&self, file: &File) -> bool {
@@ -85,10 +78,7 @@ pub(crate) fn check_path(path: &str) -> io::Result<()> {
         return Ok(());
     }
     if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
-        return Err(refused(
-            path,
-            "every part needs a name of its own and none may be . or ..",
-        ));
+        return Err(refused(path, "every part needs a name of its own and none may be . or .."));
     }
     Ok(())
 }
@@ -100,18 +90,11 @@ pub(crate) fn split_path(path: &str) -> (&str, &str) {
 
 /// Refuses a rename that is not within one directory: only such a one is a single change of a single directory.
 pub(crate) fn check_rename(from: &str, to: &str) -> io::Result<()> {
-    if split_path(from).0 == split_path(to).0 {
-        Ok(())
-    } else {
-        Err(refused(to, "a rename stays in its directory"))
-    }
+    if split_path(from).0 == split_path(to).0 { Ok(()) } else { Err(refused(to, "a rename stays in its directory")) }
 }
 
 fn refused(path: &str, why: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidInput,
-        format!("path refused: {why} path={path:?}"),
-    )
+    io::Error::new(io::ErrorKind::InvalidInput, format!("path refused: {why} path={path:?}"))
 }
 
 /// Repeats a call for as long as signals interrupt it, as every system call asks of its caller: each round more has
@@ -127,11 +110,7 @@ fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 
 /// A quota is a full disk to its owner: one kind for both.
 fn full_by_quota(error: io::Error) -> io::Error {
-    if error.kind() == io::ErrorKind::QuotaExceeded {
-        io::Error::new(io::ErrorKind::StorageFull, error)
-    } else {
-        error
-    }
+    if error.kind() == io::ErrorKind::QuotaExceeded { io::Error::new(io::ErrorKind::StorageFull, error) } else { error }
 }
 
 fn sync_place(dir: &Path) -> io::Result<()> {
@@ -146,10 +125,7 @@ fn probe_direct(root: &Path) -> bool {
     };
     let mut block = AlignedBuf::with_capacity(ALIGN);
     block.grow_zeroed(ALIGN);
-    matches!(
-        retry(|| File::from(file.try_clone()?).write_at(block.as_slice(), 0)),
-        Ok(ALIGN)
-    )
+    matches!(retry(|| File::from(file.try_clone()?).write_at(block.as_slice(), 0)), Ok(ALIGN))
 }
 
 fn options(mode: Mode) -> OpenOptions {
@@ -172,10 +148,7 @@ impl Disk for RealDisk {
         let place = self.named(path)?;
         let plain = retry(|| options(mode).open(&place)).map_err(full_by_quota)?;
         if plain.metadata()?.is_dir() {
-            return Err(io::Error::new(
-                io::ErrorKind::IsADirectory,
-                format!("not a file path={path}"),
-            ));
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, format!("not a file path={path}")));
         }
         let direct = if direct && self.can_direct(&plain) {
             // Created above: the second handle finds it.
@@ -185,11 +158,7 @@ impl Disk for RealDisk {
         } else {
             None
         };
-        Ok(Arc::new(RealFile {
-            path: path.to_owned(),
-            plain,
-            direct,
-        }))
+        Ok(Arc::new(RealFile { path: path.to_owned(), plain, direct }))
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<Entry>> {
@@ -212,11 +181,7 @@ impl Disk for RealDisk {
                 continue;
             }
             let bytes = if stat.is_dir() { 0 } else { stat.len() };
-            entries.push(Entry {
-                name,
-                is_dir: stat.is_dir(),
-                bytes,
-            });
+            entries.push(Entry { name, is_dir: stat.is_dir(), bytes });
         }
         entries.sort_unstable();
         Ok(entries)
@@ -250,19 +215,11 @@ impl Disk for RealDisk {
 
     fn lock(&self) -> io::Result<Box<dyn DirLock>> {
         let place = self.root.join(LOCK_NAME);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(place)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(place)?;
         match file.try_lock() {
             Ok(()) => Ok(Box::new(RealLock { _held: file })),
             Err(TryLockError::WouldBlock) => {
-                let text = format!(
-                    "the data directory is in use by another process path={}",
-                    self.root.display()
-                );
+                let text = format!("the data directory is in use by another process path={}", self.root.display());
                 Err(io::Error::new(io::ErrorKind::WouldBlock, text))
             }
             Err(TryLockError::Error(error)) => Err(error),
@@ -272,10 +229,7 @@ impl Disk for RealDisk {
     fn space(&self) -> io::Result<Space> {
         let stat = rustix::fs::statvfs(&self.root)?;
         let in_bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
-        Ok(Space {
-            free: in_bytes(stat.f_bavail),
-            total: in_bytes(stat.f_blocks),
-        })
+        Ok(Space { free: in_bytes(stat.f_bavail), total: in_bytes(stat.f_blocks) })
     }
 
     fn real_path(&self, path: &str) -> Option<PathBuf> {
@@ -343,14 +297,7 @@ impl DiskFile for RealFile {
             return Ok(());
         }
         let before = self.bytes()?;
-        let outcome = retry(|| {
-            Ok(rustix::fs::fallocate(
-                self.writer(),
-                FallocateFlags::empty(),
-                at,
-                bytes,
-            )?)
-        });
+        let outcome = retry(|| Ok(rustix::fs::fallocate(self.writer(), FallocateFlags::empty(), at, bytes)?));
         if outcome.is_err() && self.bytes()? > before {
             // A file system that runs full half way (ext4 does) keeps what it had taken, the last of the disk, and
             // the longer file. The answer is "no": nothing may stay behind.

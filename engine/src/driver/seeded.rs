@@ -88,6 +88,10 @@ impl Seeded {
     }
 
     /// One step of one stage that can move; false when none can before something is asked or time passes.
+    ///
+    /// # Panics
+    ///
+    /// When a stage does: a promise inside the engine was broken.
     pub fn step(&mut self) -> bool {
         let mut left: Vec<usize> = (0..self.stages.len()).collect();
         while !left.is_empty() {

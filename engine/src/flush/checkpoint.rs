@@ -207,7 +207,7 @@ impl Checkpointer {
             State::Writing { ready, file, bytes, at, is_new } => {
                 if at == bytes.len() {
                     file.sync()?;
-                    return Ok((if is_new { State::Naming(ready) } else { self.commit(*ready) }, true));
+                    return Ok((if is_new { State::Naming(ready) } else { self.commit(&ready) }, true));
                 }
                 let piece = &bytes[at..bytes.len().min(at + PIECE_BYTES)];
                 disk::write_all_at(&*file, piece, at as u64)?;
@@ -216,7 +216,7 @@ impl Checkpointer {
             }
             State::Naming(ready) => {
                 self.parts.disk.sync_dir("")?;
-                Ok((self.commit(*ready), true))
+                Ok((self.commit(&ready), true))
             }
             State::Unlinking(mut left) => {
                 let Some(unlink) = left.pop() else { return Ok((State::Resting, true)) };
@@ -259,7 +259,7 @@ impl Checkpointer {
     }
 
     /// The tables are durable: x is the checkpoint.
-    fn commit(&mut self, ready: Checkpoint) -> State {
+    fn commit(&mut self, ready: &Checkpoint) -> State {
         self.generation = ready.generation;
         self.last = ready.tip.lsn;
         self.changed_at = None;
@@ -267,7 +267,7 @@ impl Checkpointer {
         self.parts.room.set_tables_bytes(ready.encode(self.parts.identity.cluster).len() as u64);
         self.parts.marks.checkpointed.raise(ready.tip.lsn);
         self.parts.pool.release(ready.tip.lsn);
-        State::Unlinking(self.unlinks(&ready))
+        State::Unlinking(self.unlinks(ready))
     }
 
     /// What frames ≤ x deleted, to be taken from the end.
@@ -276,7 +276,8 @@ impl Checkpointer {
         let deleted = ready.applied.topics.values().filter(|row| row.deleted.is_some());
         for row in deleted.filter(|row| !self.unlinked.contains(&row.id)) {
             all.extend([Unlink::Topic(row.id), Unlink::Sync(DATA_DIR.to_owned()), Unlink::Dir(topic_dir(row.id))]);
-            let lanes = (0..row.config.partitions).map(|partition| Lane { topic: row.id, partition: crate::id::Partition(partition) });
+            let lanes = (0..row.config.partitions)
+                .map(|partition| Lane { topic: row.id, partition: crate::id::Partition(partition) });
             for lane in lanes {
                 let dir = lane_dir(lane);
                 let files = self.parts.disk.list(&dir).unwrap_or_default();
@@ -303,7 +304,9 @@ impl Checkpointer {
             Unlink::Topic(topic) => {
                 for (lane, shared) in self.parts.tail.lanes_of(topic) {
                     let segments = shared.lock().segments.clone();
-                    segments.iter().for_each(|row| self.parts.shelf.close(row.id));
+                    for row in &segments {
+                        self.parts.shelf.close(row.id);
+                    }
                     self.parts.tail.forget(lane);
                 }
                 self.unlinked.insert(topic);

@@ -15,7 +15,10 @@ use std::{
 
 use crate::{
     admit::SharedApplied,
-    disk::{self, Disk, DiskFile, Mode, aligned::{AlignedBuf, AlignedPool}},
+    disk::{
+        self, Disk, DiskFile, Mode,
+        aligned::{AlignedBuf, AlignedPool},
+    },
     flush::{Wishes, Written},
     header::{FILE_HEADER_BYTES, FileHeader, FileKind},
     id::{Lane, Lsn, SegmentId},
@@ -133,8 +136,9 @@ impl Flusher {
     /// The lane to work on, and whether a small block is wanted too.
     fn choose(&self) -> Option<(Lane, bool)> {
         let forced = Lsn(self.parts.wishes.flush_to.load(Ordering::Acquire)).min(self.parts.marks.published.get());
-        let pressed = self.parts.tail.pinned_bytes() * 2 > self.parts.settings.tail_bytes;
-        if pressed && let Some((_, lane)) = self.parts.tail.oldest() {
+        if self.parts.tail.is_pressed()
+            && let Some((_, lane)) = self.parts.tail.oldest()
+        {
             return Some((lane, true));
         }
         if let Some(lane) = self.parts.tail.full_lane() {
@@ -255,12 +259,7 @@ impl Flusher {
     }
 
     /// The same block for a segment that begins with it.
-    fn rebuild(
-        &self,
-        lane: Lane,
-        batches: &[crate::tail::TailBatch],
-        config: TopicConfig,
-    ) -> Result<Built, Poisoned> {
+    fn rebuild(&self, lane: Lane, batches: &[crate::tail::TailBatch], config: TopicConfig) -> Result<Built, Poisoned> {
         let next = SegmentId(self.parts.next_segment.load(Ordering::Relaxed));
         let mut builder = Builder::new(config.codec, self.parts.settings.block_bytes);
         for batch in batches {

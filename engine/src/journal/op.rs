@@ -17,6 +17,9 @@ use crate::{
 /// Bytes in front of an operation's own.
 pub const OP_HEADER_BYTES: usize = 8;
 
+/// Where a batch's data begins in its operation.
+pub const BATCH_DATA_AT: usize = OP_HEADER_BYTES + BATCH_FIXED_BYTES;
+
 /// Operation kinds. 16 to 31 are reserved for groups: create, delete, set, cursor commit, member, assignment, pause.
 mod kind {
     pub(super) const BATCH: u16 = 1;
@@ -151,6 +154,10 @@ impl Op {
     }
 
     /// Writes it at the end of `out`, and returns where in `out` a batch's data came to lie.
+    ///
+    /// # Panics
+    ///
+    /// When `out` is too small: its size is the sum of [`Op::encoded_bytes`].
     pub fn encode(&self, out: &mut AlignedBuf) -> Option<std::ops::Range<usize>> {
         let len = u32::try_from(self.payload_bytes()).expect("operations are bounded by the frame limit");
         out.push(&self.kind().to_le_bytes());
@@ -324,3 +331,7 @@ fn decode_batch(bytes: &Bytes) -> Option<BatchOp> {
         },
     })
 }
+
+#[cfg(test)]
+#[path = "op_tests.rs"]
+mod tests;

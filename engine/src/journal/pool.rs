@@ -82,6 +82,7 @@ pub struct Pool {
     files_max: u32,
     grower: Bell,
     waiting: [Bell; 2],
+    checkpointer: Bell,
 }
 
 /// How full the journal is.
@@ -106,8 +107,9 @@ impl Fullness {
 }
 
 impl Pool {
-    /// The pool as recovery found it. Those who wait are rung when a file comes free.
-    pub fn new(files_max: u32, found: Files, waiting: [Bell; 2]) -> Arc<Self> {
+    /// The pool as recovery found it. Those who wait are rung when a file comes free, the checkpointer when one more is
+    /// in use.
+    pub fn new(files_max: u32, found: Files, waiting: [Bell; 2], checkpointer: &Bell) -> Arc<Self> {
         let Files { used, free, unfilled, next_file_no } = found;
         let slots = used.iter().map(|file| file.slot).chain(unfilled.iter().chain(&free).copied());
         let next_slot = slots.map(|slot| slot.0 + 1).max().unwrap_or(0);
@@ -117,6 +119,7 @@ impl Pool {
             files_max,
             grower: Bell::default(),
             waiting,
+            checkpointer: checkpointer.clone(),
         })
     }
 
@@ -129,6 +132,7 @@ impl Pool {
         state.used.push_back(used);
         drop(state);
         self.grower.ring();
+        self.checkpointer.ring();
         Some(used)
     }
 
@@ -137,8 +141,8 @@ impl Pool {
         let mut state = self.state.lock();
         let mut released = 0;
         while state.used.get(1).is_some_and(|next| next.first_lsn <= lsn.next()) {
-            let used = state.used.pop_front().expect("two files are in use");
-            state.free.push(used.slot);
+            let first = state.used.pop_front().map(|used| used.slot);
+            state.free.extend(first);
             released += 1;
         }
         drop(state);
@@ -312,7 +316,7 @@ mod tests {
         let used = |slot, first| Used { slot: Slot(slot), file_no: u64::from(slot) + 1, first_lsn: Lsn(first) };
         let files = vec![used(0, 1), used(1, 10), used(2, 20)];
         let found = Files { used: files, next_file_no: 4, ..Files::default() };
-        let pool = Pool::new(16, found, [Bell::default(), Bell::default()]);
+        let pool = Pool::new(16, found, [Bell::default(), Bell::default()], &Bell::default());
         assert_eq!(pool.release(Lsn(8)), 0, "frame 9 is in the first file");
         assert_eq!(pool.release(Lsn(9)), 1);
         assert_eq!(pool.release(Lsn(100)), 1, "the newest file stays");

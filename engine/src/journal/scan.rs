@@ -7,7 +7,10 @@
 use std::{collections::BTreeMap, io, sync::Arc};
 
 use crate::{
-    disk::{self, Disk, DiskFile, Mode, aligned::{AlignedBuf, AlignedPool}},
+    disk::{
+        self, Disk, DiskFile, Mode,
+        aligned::{AlignedBuf, AlignedPool},
+    },
     header::{FILE_HEADER_BYTES, FileHeader, FileKind, HeaderFault},
     id::Lsn,
     journal::{
@@ -210,6 +213,14 @@ fn frame(header: &FrameHeader, body: &bytes::Bytes) -> Result<Frame, OpFault> {
 }
 
 /// Walks the chain from `start`, which the tables name, to its end. Changes nothing.
+///
+/// # Errors
+///
+/// [`ScanFault`].
+///
+/// # Panics
+///
+/// When a journal file does not fit into memory: on a 64-bit machine all do.
 pub fn scan(source: &Source<'_>, start: Tip) -> Result<Found, ScanFault> {
     let slots = slots(source.disk)?;
     let (mut seen, mut unfilled) = (Vec::new(), Vec::new());
@@ -358,7 +369,9 @@ impl<'a> Replay<'a> {
     /// The next group; none behind the tip.
     pub fn next_group(&mut self) -> Result<Option<Group>, ScanFault> {
         while self.tip.lsn < self.last.lsn {
-            if self.is_loaded && let Ok(group) = self.source.group(self.buffer.as_slice(), self.tip) {
+            if self.is_loaded
+                && let Ok(group) = self.source.group(self.buffer.as_slice(), self.tip)
+            {
                 return self.take(&group).map(Some);
             }
             let Some(file) = self.files.next() else { break };

@@ -14,9 +14,17 @@ use parking_lot::RwLock;
 use crate::{
     admit::{Admitted, SharedApplied, room::Room},
     commit::{Applier, Publisher, Tips},
-    disk::{self, Disk, DirLock, Mode, aligned::{AlignedBuf, AlignedPool}},
+    disk::{
+        self, DirLock, Disk, Mode,
+        aligned::{AlignedBuf, AlignedPool},
+    },
     env::Env,
-    flush::{Wishes, Written, ballast::Ballast, checkpoint::{self, Checkpointer}, flusher::{self, Flusher}},
+    flush::{
+        Wishes, Written,
+        ballast::Ballast,
+        checkpoint::{self, Checkpointer},
+        flusher::{self, Flusher},
+    },
     id::Lsn,
     journal::{
         GroupFile, Identity, Tip,
@@ -42,8 +50,8 @@ pub mod decide;
 mod directory;
 mod error;
 
-pub use error::OpenError;
 use decide::{Facts, Verdict};
+pub use error::OpenError;
 use error::io;
 
 /// Groups on their way between two stages.
@@ -214,49 +222,24 @@ fn build(
     lock: Box<dyn DirLock>,
 ) -> Result<Opened, OpenError> {
     let Ground { control, identity, checkpoint, found, mut report } = ground;
-    let bells = Bells::default();
-    let (marks, poison) = (Arc::new(Marks::default()), Arc::new(Poison::default()));
-    marks.durable.raise(checkpoint.tip.lsn);
-    marks.published.raise(checkpoint.tip.lsn);
-    marks.checkpointed.raise(checkpoint.tip.lsn);
-    let buffers = AlignedPool::new(SPARE_BUFFER_BYTES);
-    let files = Files {
-        used: found.chain.clone(),
-        free: found.free.clone(),
-        unfilled: found.unfilled.clone(),
-        next_file_no: found.next_file_no,
-    };
-    let pool = Pool::new(settings.journal_files_max, files, [bells.sequencer.clone(), bells.writer.clone()]);
-    let tail = Arc::new(Tail::new(settings.block_bytes, marks.clone(), &bells.flusher, &bells.sequencer));
-    tail.restore(&checkpoint.lanes, &checkpoint.applied);
-    let shared = Shared {
-        room: Arc::new(Room::new(disk.clone(), env.clone(), settings.space_floor_bytes)),
-        next_segment: Arc::new(AtomicU64::new(checkpoint.applied.counters.next_segment)),
-        applied: Arc::new(RwLock::new(checkpoint.applied)),
-        tips: Arc::new(Tips::at(checkpoint.tip)),
-        shelf: Arc::default(),
-        written: Arc::default(),
-        wishes: Arc::default(),
-        disk,
-        settings,
-        identity,
-        marks,
-        poison,
-        buffers,
-        pool,
-        tail,
-        bells,
-    };
+    let (generation, start) = (checkpoint.generation, checkpoint.tip);
+    let shared = share(disk, &env, settings, identity, checkpoint, &found);
     let mut flusher = Flusher::new(shared.flusher());
-    let tip = replay(&shared, &*env, checkpoint.tip, &found, &mut flusher, &mut report)?;
-    let mut grow = Grow::new(shared.disk.clone(), shared.pool.clone(), shared.poison.clone(), shared.settings.journal_file_bytes);
+    let tip = replay(&shared, &*env, start, &found, &mut flusher, &mut report)?;
+    let mut grow =
+        Grow::new(shared.disk.clone(), shared.pool.clone(), shared.poison.clone(), shared.settings.journal_file_bytes);
     first_file(&shared, &found, &mut grow)?;
     let resume = resume(&shared, &found, tip)?;
     let watermark = Watermark::open(&*shared.disk).map_err(io("opening the watermark"))?;
-    let checkpointer = Checkpointer::new(shared.checkpointer(), checkpoint.generation, checkpoint.tip.lsn);
+    let checkpointer = Checkpointer::new(shared.checkpointer(), generation, start.lsn);
     let road = Road::new(&shared, resume, watermark);
-    let ballast =
-        Ballast::new(shared.disk.clone(), shared.wishes.clone(), shared.poison.clone(), shared.settings.ballast_bytes, &shared.bells.ballast);
+    let ballast = Ballast::new(
+        shared.disk.clone(),
+        shared.wishes.clone(),
+        shared.poison.clone(),
+        shared.settings.ballast_bytes,
+        &shared.bells.ballast,
+    );
     let stages: Stages = vec![
         Box::new(road.sequencer),
         Box::new(road.writer),
@@ -290,6 +273,56 @@ fn build(
         _lock: lock,
     };
     Ok(Opened { stages, report, parts })
+}
+
+/// What the stages share, as the checkpoint says.
+fn share(
+    disk: Arc<dyn Disk>,
+    env: &Arc<dyn Env>,
+    settings: Settings,
+    identity: Identity,
+    checkpoint: Checkpoint,
+    found: &Found,
+) -> Shared {
+    let bells = Bells::default();
+    let (marks, poison) = (Arc::new(Marks::default()), Arc::new(Poison::default()));
+    marks.durable.raise(checkpoint.tip.lsn);
+    marks.published.raise(checkpoint.tip.lsn);
+    marks.checkpointed.raise(checkpoint.tip.lsn);
+    let buffers = AlignedPool::new(SPARE_BUFFER_BYTES);
+    let files = Files {
+        used: found.chain.clone(),
+        free: found.free.clone(),
+        unfilled: found.unfilled.clone(),
+        next_file_no: found.next_file_no,
+    };
+    let pool = Pool::new(
+        settings.journal_files_max,
+        files,
+        [bells.sequencer.clone(), bells.writer.clone()],
+        &bells.checkpointer,
+    );
+    let tail =
+        Arc::new(Tail::new(settings.block_bytes, settings.tail_bytes, marks.clone(), &bells.flusher, &bells.sequencer));
+    tail.restore(&checkpoint.lanes, &checkpoint.applied);
+    Shared {
+        room: Arc::new(Room::new(disk.clone(), env.clone(), settings.space_floor_bytes)),
+        next_segment: Arc::new(AtomicU64::new(checkpoint.applied.counters.next_segment)),
+        applied: Arc::new(RwLock::new(checkpoint.applied)),
+        tips: Arc::new(Tips::at(checkpoint.tip)),
+        shelf: Arc::default(),
+        written: Arc::default(),
+        wishes: Arc::default(),
+        disk,
+        settings,
+        identity,
+        marks,
+        poison,
+        buffers,
+        pool,
+        tail,
+        bells,
+    }
 }
 
 /// One bell a stage.
@@ -400,7 +433,7 @@ impl Road {
         let callers = Bell::default();
         let appends = Queue::new(shared.settings.in_flight_appends, &callers, &bells.sequencer);
         let controls = Queue::new(CONTROLS_MAX, &callers, &bells.sequencer);
-        let sequenced = Queue::new(FRAMES_MAX, &bells.sequencer, &bells.writer);
+        let frames = Queue::new(FRAMES_MAX, &bells.sequencer, &bells.writer);
         let written = Queue::new(GROUPS_MAX, &bells.writer, &bells.sync);
         let durable = Queue::new(GROUPS_MAX, &bells.sync, &bells.publisher);
         let syncs = Arc::new(AtomicU64::new(0));
@@ -410,11 +443,10 @@ impl Road {
             poison: shared.poison.clone(),
             pool: shared.pool.clone(),
             tail: shared.tail.clone(),
-            tail_bytes: shared.settings.tail_bytes,
             refuse_when_full: shared.settings.hold_checkpoints,
             appends: appends.clone(),
             controls: controls.clone(),
-            outbox: sequenced.clone(),
+            outbox: frames.clone(),
             bell: bells.sequencer.clone(),
         });
         let parts = writer::Parts {
@@ -426,7 +458,7 @@ impl Road {
             poison: shared.poison.clone(),
             file_bytes: shared.settings.journal_file_bytes,
             group_bytes: shared.settings.group_bytes,
-            inbox: sequenced,
+            inbox: frames,
             outbox: written.clone(),
             bell: bells.writer.clone(),
         };
@@ -447,7 +479,7 @@ impl Road {
             marks,
             poison,
             durable,
-            [bells.sequencer.clone(), bells.checkpointer.clone()],
+            bells.checkpointer.clone(),
             bells.publisher.clone(),
         );
         Self { sequencer, writer, sync, publisher, appends, controls, syncs }
@@ -473,9 +505,11 @@ fn replay(
         let (_, ended) = applier.apply(&group);
         shared.marks.durable.raise(group.tip.lsn);
         shared.marks.published.raise(group.tip.lsn);
-        ended.into_iter().for_each(|topic| shared.tail.end_topic(topic));
+        for topic in ended {
+            shared.tail.end_topic(topic);
+        }
         tip = group.tip;
-        while shared.tail.pinned_bytes() >= shared.settings.tail_bytes {
+        while shared.tail.is_full() {
             let now = Now { wall_us: env.wall_us(), mono_us: env.mono_us() };
             if flusher.step(now) != Step::Did {
                 // Without space to flush, recovery alone may exceed the budget: the journal bounds it.

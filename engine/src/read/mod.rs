@@ -111,7 +111,11 @@ impl Reads {
     pub fn read(&self, lane: Lane, from: Offset, bytes_max: usize) -> Result<ReadAnswer, ReadFault> {
         let Some(shared) = self.lane(lane)? else {
             let end = Offset(0);
-            return if from == end { Ok(ReadAnswer::default()) } else { Err(ReadFault::BeyondEnd { offset: from, end }) };
+            return if from == end {
+                Ok(ReadAnswer::default())
+            } else {
+                Err(ReadFault::BeyondEnd { offset: from, end })
+            };
         };
         let plan = self.plan(&shared.lock(), from, bytes_max)?;
         match plan {
@@ -167,8 +171,8 @@ impl Reads {
     ) -> Result<ReadAnswer, ReadFault> {
         let open = self.open(lane, shared, row, from)?;
         let (mut chunks, mut bytes, mut next) = (Vec::new(), 0, from);
-        let lost = |error: io::Error| self.io(lane, &row, &error);
-        let mut found = open.index.floor(from).map_err(lost)?;
+        let failed = |error: io::Error| lost(lane, &row, &error);
+        let mut found = open.index.floor(from).map_err(failed)?;
         while let Some(block) = found.filter(|_| next < row.end && next < end) {
             let read = open.reader.with_data_end(row.bytes.max(block.next_position)).read_found(&block);
             let read = match read {
@@ -187,7 +191,7 @@ impl Reads {
             if bytes >= bytes_max {
                 break;
             }
-            found = open.index.get(block.number + 1).map_err(lost)?;
+            found = open.index.get(block.number + 1).map_err(failed)?;
         }
         if chunks.is_empty() {
             let fault = SegmentFault::NoBlock { path: log_path(lane, &row), position: 0, data_end: row.bytes };
@@ -197,13 +201,7 @@ impl Reads {
     }
 
     /// A segment ready to be read. `from` names what cannot be read when it is not there.
-    fn open(
-        &self,
-        lane: Lane,
-        shared: &SharedLane,
-        row: SegmentRow,
-        from: Offset,
-    ) -> Result<OpenSegment, ReadFault> {
+    fn open(&self, lane: Lane, shared: &SharedLane, row: SegmentRow, from: Offset) -> Result<OpenSegment, ReadFault> {
         if row.sealed {
             let open = || {
                 let reader = self.reader(lane, &row, false)?;
@@ -255,10 +253,6 @@ impl Reads {
         }
     }
 
-    fn io(&self, lane: Lane, row: &SegmentRow, error: &io::Error) -> ReadFault {
-        ReadFault::Io { file: log_path(lane, row), cause: error.to_string() }
-    }
-
     /// A block that is not what was written.
     fn damage(
         &self,
@@ -298,9 +292,7 @@ impl Reads {
         let published = self.marks.published.get();
         let Some(shared) = self.lane(lane)? else {
             return match start {
-                Start::Offset(offset) if offset > Offset(0) => {
-                    Err(ReadFault::BeyondEnd { offset, end: Offset(0) })
-                }
+                Start::Offset(offset) if offset > Offset(0) => Err(ReadFault::BeyondEnd { offset, end: Offset(0) }),
                 _ => Ok(Offset(0)),
             };
         };
@@ -328,7 +320,7 @@ impl Reads {
     /// The first record of a segment that was appended at `time_us` or later.
     fn find_in(&self, lane: Lane, shared: &SharedLane, row: SegmentRow, time_us: i64) -> Result<Offset, ReadFault> {
         let open = self.open(lane, shared, row, row.base)?;
-        let found = open.index.first_at(time_us).map_err(|error| self.io(lane, &row, &error))?;
+        let found = open.index.first_at(time_us).map_err(|error| lost(lane, &row, &error))?;
         let Some(found) = found else { return Ok(row.end) };
         let read = open.reader.with_data_end(row.bytes.max(found.next_position)).read_found(&found);
         let (block, _) = read.map_err(|fault| self.damage(&open, &row, found.entry.base, &found, &fault))?;
@@ -365,6 +357,10 @@ impl Future for Moved {
 
 fn log_path(lane: Lane, row: &SegmentRow) -> String {
     Name { lane, base: row.base, generation: row.generation, part: Part::Log }.path()
+}
+
+fn lost(lane: Lane, row: &SegmentRow, error: &io::Error) -> ReadFault {
+    ReadFault::Io { file: log_path(lane, row), cause: error.to_string() }
 }
 
 fn tail_chunk(batch: &TailBatch) -> Chunk {

@@ -108,26 +108,22 @@ impl Shelf {
     }
 
     /// A segment that is open, or the one that `open` opens. The longest unused one is closed for it.
-    pub fn open<E>(
-        &self,
-        segment: SegmentId,
-        open: impl FnOnce() -> Result<OpenSegment, E>,
-    ) -> Result<OpenSegment, E> {
-        let mut shelf = self.open.lock();
-        shelf.uses += 1;
-        let now = shelf.uses;
-        if let Some((used, found)) = shelf.segments.get_mut(&segment) {
+    pub fn open<E>(&self, segment: SegmentId, open: impl FnOnce() -> Result<OpenSegment, E>) -> Result<OpenSegment, E> {
+        let mut kept = self.open.lock();
+        kept.uses += 1;
+        let now = kept.uses;
+        if let Some((used, found)) = kept.segments.get_mut(&segment) {
             *used = now;
             return Ok(found.clone());
         }
-        drop(shelf);
+        drop(kept);
         let opened = open()?;
-        let mut shelf = self.open.lock();
-        if shelf.segments.len() >= OPEN_MAX {
-            let oldest = shelf.segments.iter().min_by_key(|(_, (used, _))| *used).map(|(segment, _)| *segment);
-            oldest.and_then(|oldest| shelf.segments.remove(&oldest));
+        let mut kept = self.open.lock();
+        if kept.segments.len() >= OPEN_MAX {
+            let oldest = kept.segments.iter().min_by_key(|(_, (used, _))| *used).map(|(segment, _)| *segment);
+            oldest.and_then(|oldest| kept.segments.remove(&oldest));
         }
-        shelf.segments.insert(segment, (now, opened.clone()));
+        kept.segments.insert(segment, (now, opened.clone()));
         Ok(opened)
     }
 }

@@ -64,8 +64,6 @@ pub struct Parts {
     pub pool: Arc<Pool>,
     /// Read: how much of the tail is pinned.
     pub tail: Arc<Tail>,
-    /// Bytes of the tail at which appends wait.
-    pub tail_bytes: u64,
     /// Checkpoints are held off, so a full journal will not come free: refuse instead of waiting.
     pub refuse_when_full: bool,
     /// Appends.
@@ -98,20 +96,23 @@ impl Sequencer {
         if let Some(control) = self.parts.controls.pop() {
             return Some(control);
         }
+        let must_wait = self.parts.tail.is_full() || (self.is_journal_full() && !self.parts.refuse_when_full);
+        if must_wait { None } else { self.parts.appends.pop() }
+    }
+
+    fn is_journal_full(&self) -> bool {
+        self.parts.pool.fullness().holds_appends()
+    }
+
+    /// An append that is not even decided, because the journal will not come free by itself.
+    fn turn_away(&self, admitted: Admitted) -> Option<Admitted> {
+        if !self.is_journal_full() || !matches!(admitted.request, Request::Append(..)) {
+            return Some(admitted);
+        }
         let fullness = self.parts.pool.fullness();
-        if fullness.holds_appends() {
-            if !self.parts.refuse_when_full {
-                return None;
-            }
-            let append = self.parts.appends.pop()?;
-            let (files, limit) = (u64::from(fullness.used), u64::from(fullness.files_max * 3 / 4));
-            refuse(append, Refusal::JournalFull { files, limit });
-            return None;
-        }
-        if self.parts.tail.pinned_bytes() >= self.parts.tail_bytes {
-            return None;
-        }
-        self.parts.appends.pop()
+        let (files, limit) = (u64::from(fullness.used), u64::from(fullness.files_max * 3 / 4));
+        refuse(admitted, Refusal::JournalFull { files, limit });
+        None
     }
 
     fn decide(&mut self, request: Request, permit: Option<Permit>) -> Option<Sequenced> {
@@ -130,12 +131,7 @@ impl Sequencer {
         decide(View { applied: &applied, ahead: &self.ahead })
     }
 
-    fn append(
-        &mut self,
-        append: &AdmittedAppend,
-        reply: Reply<Appended>,
-        permit: Option<Permit>,
-    ) -> Option<Sequenced> {
+    fn append(&mut self, append: &AdmittedAppend, reply: Reply<Appended>, permit: Option<Permit>) -> Option<Sequenced> {
         match self.look(|view| decide::append(view, append)) {
             Decision::Accept(accepted) => Some(self.accept(append, accepted, reply, permit)),
             Decision::Answer(answer, rests_on) => {
@@ -208,10 +204,8 @@ impl Sequencer {
             Verdict::Write(op, created) => {
                 let (id, name) = (created.topic.id, created.topic.name.clone());
                 self.next.topic = self.next.topic.max(id.0 + 1);
-                self.ahead.create_topic(
-                    TopicRow { id, name, config, created_us: time_us, deleted: None },
-                    self.next.lsn,
-                );
+                self.ahead
+                    .create_topic(TopicRow { id, name, config, created_us: time_us, deleted: None }, self.next.lsn);
                 Some(self.frame(vec![op], Answer::Topic(reply, Ok(created)), None))
             }
         }
@@ -309,7 +303,10 @@ impl Stage for Sequencer {
         let sequenced = match self.expire(now) {
             Some(expired) => Some(expired),
             None => match self.take() {
-                Some(Admitted { request, permit }) => self.decide(request, permit),
+                Some(admitted) => {
+                    let left = self.turn_away(admitted);
+                    left.and_then(|Admitted { request, permit }| self.decide(request, permit))
+                }
                 None => return Step::Idle,
             },
         };

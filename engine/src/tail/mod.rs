@@ -58,14 +58,23 @@ impl TailBatch {
 #[derive(Debug)]
 pub struct Pin {
     bytes: u64,
-    total: Arc<AtomicU64>,
+    pinned: Arc<Pinned>,
+}
+
+/// Bytes of all pinned buffers, and who waits for them to be less.
+#[derive(Debug)]
+struct Pinned {
+    bytes: AtomicU64,
+    limit: u64,
     relieved: Bell,
 }
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.relieved.ring();
+        let before = self.pinned.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        if before >= self.pinned.limit {
+            self.pinned.relieved.ring();
+        }
     }
 }
 
@@ -144,25 +153,23 @@ pub type SharedLane = Arc<Mutex<LaneState>>;
 pub struct Tail {
     lanes: RwLock<BTreeMap<Lane, SharedLane>>,
     unflushed: Mutex<Unflushed>,
-    pinned: Arc<AtomicU64>,
+    pinned: Arc<Pinned>,
     block_bytes: usize,
     marks: Arc<Marks>,
     flusher: Bell,
-    relieved: Bell,
 }
 
 impl Tail {
-    /// An empty tail. A lane with `block_bytes` unflushed is full; `flusher` is rung when one is, `relieved` when a
-    /// buffer was let go.
-    pub fn new(block_bytes: usize, marks: Arc<Marks>, flusher: &Bell, relieved: &Bell) -> Self {
+    /// An empty tail. A lane with `block_bytes` unflushed is full; `flusher` is rung when one is, or when half of
+    /// `limit_bytes` is pinned; `relieved` when less than all of it is.
+    pub fn new(block_bytes: usize, limit_bytes: u64, marks: Arc<Marks>, flusher: &Bell, relieved: &Bell) -> Self {
         Self {
             lanes: RwLock::default(),
             unflushed: Mutex::default(),
-            pinned: Arc::default(),
+            pinned: Arc::new(Pinned { bytes: AtomicU64::new(0), limit: limit_bytes, relieved: relieved.clone() }),
             block_bytes,
             marks,
             flusher: flusher.clone(),
-            relieved: relieved.clone(),
         }
     }
 
@@ -210,13 +217,23 @@ impl Tail {
     /// Counts a group's buffer until the last batch that shares it is flushed.
     pub fn pin(&self, bytes: usize) -> Arc<Pin> {
         let bytes = bytes as u64;
-        self.pinned.fetch_add(bytes, Ordering::Relaxed);
-        Arc::new(Pin { bytes, total: self.pinned.clone(), relieved: self.relieved.clone() })
+        self.pinned.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Arc::new(Pin { bytes, pinned: self.pinned.clone() })
     }
 
     /// Bytes of the buffers that are pinned.
     pub fn pinned_bytes(&self) -> u64 {
-        self.pinned.load(Ordering::Relaxed)
+        self.pinned.bytes.load(Ordering::Relaxed)
+    }
+
+    /// As much is pinned as may be: appends wait.
+    pub fn is_full(&self) -> bool {
+        self.pinned_bytes() >= self.pinned.limit
+    }
+
+    /// Half of what may be is pinned: the oldest batches are flushed, small or not.
+    pub fn is_pressed(&self) -> bool {
+        self.pinned_bytes() * 2 > self.pinned.limit
     }
 
     /// Puts a batch at the end of its lane. It is not visible before the published mark passes its frame.
@@ -245,7 +262,7 @@ impl Tail {
             let woken = shared.lock().woken(published);
             woken.into_iter().for_each(Waker::wake);
         }
-        if !self.unflushed.lock().full.is_empty() {
+        if self.is_pressed() || !self.unflushed.lock().full.is_empty() {
             self.flusher.ring();
         }
     }

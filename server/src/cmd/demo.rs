@@ -52,34 +52,33 @@ struct Kill {
 /// Runs `tillroll demo`.
 pub(crate) async fn run(_demo: Demo, out: Out) -> Result<(), Failure> {
     let started = Instant::now();
-    let people = Out { quiet: out.quiet || out.format != Format::Table, ..out };
     let day = Day::unpack()?;
     let folder = tempfile::Builder::new()
         .prefix("tillroll-demo-")
         .tempdir()
         .map_err(|error| Failure::io("making a temporary directory", &error))?;
     let mut broker = Broker::start(folder.path(), "127.0.0.1:0").await?;
-    people.say(format!(
+    out.tell(&format!(
         "broker    pid {} takes {} order lines of a real shop, {} invoices, 8 partitions",
         broker.pid(),
         count(day.lines.len() as u64),
         day.invoices()
-    ));
+    ))?;
     let client = Client::connect(&broker.address).await?;
     client.admin().create_topic(TOPIC, TopicOptions::default().partitions(8)).await?;
     let producer = client.producer(TOPIC).name("demo").batch_bytes(BATCH_BYTES).in_flight_bytes(IN_FLIGHT_BYTES);
     let producer = producer.build().await?;
-    let kill = append_through_a_kill(&producer, &day, &mut broker, people).await?;
+    let kill = append_through_a_kill(&producer, &day, &mut broker, out).await?;
     producer.close().await?;
     let statistics = producer.statistics();
     let resent = statistics.duplicate_appends;
-    people.say(format!(
+    out.tell(&format!(
         "restart   pid {} on the same data, {} ms; sent again: {}, of which {} were on disk already",
         broker.pid(),
         kill.restart.as_millis(),
         counted(kill.unanswered_appends, "append"),
         resent,
-    ));
+    ))?;
 
     let mut proof = Proof::new(&day);
     let mut reader = client.reader(TOPIC).from(Position::Earliest).open().await?;
@@ -87,7 +86,7 @@ pub(crate) async fn run(_demo: Demo, out: Out) -> Result<(), Failure> {
         proof.take(&Seen::from(received?));
     }
     let proven = proof.end();
-    drop(broker);
+    broker.kill().await?;
     let seconds = started.elapsed().as_secs_f64();
     let object = json!({
         "proven": proven.is_ok(),
@@ -131,8 +130,10 @@ async fn append_through_a_kill(producer: &Producer, day: &Day, broker: &mut Brok
         if kill.is_some() || producer.statistics().accepted_records < third || kills == KILLS_MAX {
             continue;
         }
-        // Whatever can be sent is sent, and whatever has been answered is heard.
-        tokio::task::yield_now().await;
+        // Whatever can be sent goes out, through the producer's task and the connection's, and answers come in.
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+        }
         let before = producer.statistics();
         if before.unanswered_appends == 0 {
             continue;
@@ -148,12 +149,12 @@ async fn append_through_a_kill(producer: &Producer, day: &Day, broker: &mut Brok
             let unanswered_lines = sent - acked_lines;
             let unanswered_appends = at_kill.unanswered_appends;
             let restart = started.elapsed();
-            out.say(format!(
-                "SIGKILL   pid {pid} with {} acked and {} ({}) unanswered",
+            out.tell(&format!(
+                "SIGKILL   pid {pid} with {} acked, {} unanswered ({} on their way)",
                 counted(acked_lines, "line"),
                 counted(unanswered_appends, "append"),
                 counted(unanswered_lines, "line"),
-            ));
+            ))?;
             kill = Some(Kill { pid, acked_lines, unanswered_appends, unanswered_lines, restart });
         }
     }

@@ -39,6 +39,14 @@ impl Out {
         }
     }
 
+    /// A line of a story, for people alone: nothing where an object is asked for.
+    pub(crate) fn tell(self, line: &str) -> Result<(), Failure> {
+        if self.format == Format::Table {
+            writeln!(io::stdout().lock(), "{line}")?;
+        }
+        Ok(())
+    }
+
     /// One thing: in words, or as an object.
     pub(crate) fn one(self, words: &str, object: &Value) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();

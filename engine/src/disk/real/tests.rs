@@ -97,12 +97,7 @@ fn listings_are_sorted() {
     for name in ["z", "a", "m/q", "k"] {
         disk.open(name, Mode::Create, false).unwrap();
     }
-    let names: Vec<_> = disk
-        .list("")
-        .unwrap()
-        .into_iter()
-        .map(|entry| (entry.name, entry.is_dir))
-        .collect();
+    let names: Vec<_> = disk.list("").unwrap().into_iter().map(|entry| (entry.name, entry.is_dir)).collect();
     let expected = [("a", false), ("k", false), ("m", true), ("z", false)];
     assert_eq!(names, expected.map(|(name, is_dir)| (name.to_owned(), is_dir)));
     assert_eq!(kind(disk.list("none")), io::ErrorKind::NotFound);
@@ -128,11 +123,7 @@ fn names_move_and_go() {
 fn no_path_leaves_the_directory() {
     let (_dir, disk) = disk();
     for path in ["/etc/passwd", "..", "a/../b", "a//b", "a/", "./a", "../b/x"] {
-        assert_eq!(
-            kind(disk.open(path, Mode::Read, false)),
-            io::ErrorKind::InvalidInput,
-            "path={path}"
-        );
+        assert_eq!(kind(disk.open(path, Mode::Read, false)), io::ErrorKind::InvalidInput, "path={path}");
         assert_eq!(kind(disk.list(path)), io::ErrorKind::InvalidInput, "path={path}");
         assert!(disk.real_path(path).is_none(), "path={path}");
     }

@@ -112,11 +112,7 @@ pub struct Call {
 
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} path={:?} at={} bytes={}",
-            self.kind, self.path, self.at, self.bytes
-        )
+        write!(f, "{} path={:?} at={} bytes={}", self.kind, self.path, self.at, self.bytes)
     }
 }
 

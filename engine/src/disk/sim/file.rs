@@ -26,10 +26,7 @@ struct Pending {
     zero_from: usize,
 }
 
-const UNTOUCHED: Pending = Pending {
-    written: false,
-    zero_from: SECTOR,
-};
+const UNTOUCHED: Pending = Pending { written: false, zero_from: SECTOR };
 
 /// A file's content in both pictures.
 #[derive(Clone, Debug, Default)]
@@ -56,11 +53,7 @@ impl FileImage {
         let mut view = View::default();
         view.put(bytes, 0);
         view.bytes = bytes.len() as u64;
-        Self {
-            cached: view.clone(),
-            durable: view,
-            ..Self::default()
-        }
+        Self { cached: view.clone(), durable: view, ..Self::default() }
     }
 
     pub(super) fn cached(&self) -> &View {
@@ -152,12 +145,7 @@ impl FileImage {
             if shared == Some(block) {
                 continue;
             }
-            if self
-                .lost
-                .range(block * per_block..(block + 1) * per_block)
-                .next()
-                .is_none()
-            {
+            if self.lost.range(block * per_block..(block + 1) * per_block).next().is_none() {
                 self.durable.share_page(&self.cached, block as usize);
                 shared = Some(block);
             } else {
@@ -173,12 +161,8 @@ impl FileImage {
     /// A sync that failed. What was written is clean and lost (`forgetful` shows the old bytes at once); some of it
     /// may have reached the disk, never all. The length stays pending: file systems journal it apart.
     pub(super) fn fail_sync(&mut self, forgetful: bool, rng: &mut Rng) {
-        let written: Vec<u64> = self
-            .pending
-            .iter()
-            .filter(|(_, pending)| pending.written)
-            .map(|(sector, _)| *sector)
-            .collect();
+        let written: Vec<u64> =
+            self.pending.iter().filter(|(_, pending)| pending.written).map(|(sector, _)| *sector).collect();
         if written.is_empty() {
             return;
         }
@@ -237,12 +221,7 @@ impl FileImage {
         }
         self.durable.cut(length.unwrap_or(self.durable.bytes));
         let (durable, sealed) = (std::mem::take(&mut self.durable), std::mem::take(&mut self.sealed));
-        *self = Self {
-            cached: durable.clone(),
-            durable,
-            sealed,
-            ..Self::default()
-        };
+        *self = Self { cached: durable.clone(), durable, sealed, ..Self::default() };
     }
 
     /// The length that survives, unless it is the old one.

@@ -71,9 +71,7 @@ impl Disk for SimHandle {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.change(CallKind::Rename, &format!("{from} -> {to}"), |state| {
-            state.image.rename(from, to)
-        })
+        self.change(CallKind::Rename, &format!("{from} -> {to}"), |state| state.image.rename(from, to))
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
@@ -90,10 +88,7 @@ impl Disk for SimHandle {
 
     fn lock(&self) -> io::Result<Box<dyn DirLock>> {
         let number = self.look(State::take_lock)?;
-        Ok(Box::new(SimLock {
-            state: self.state.clone(),
-            number,
-        }))
+        Ok(Box::new(SimLock { state: self.state.clone(), number }))
     }
 
     fn space(&self) -> io::Result<Space> {
@@ -150,12 +145,7 @@ impl DiskFile for SimFile {
         let mut state = self.state.lock();
         state.check_alive(self.generation)?;
         self.check_writes()?;
-        let write = Write {
-            node: self.node,
-            bytes,
-            at,
-            direct: self.direct,
-        };
+        let write = Write { node: self.node, bytes, at, direct: self.direct };
         state.check_write(write, &self.path);
         let turn = state.arrive(self.generation, CallKind::Write, &self.path, at, bytes.len() as u64)?;
         state.write(turn, write)

@@ -42,11 +42,7 @@ fn error(kind: io::ErrorKind, what: &str, path: &str) -> io::Error {
 
 impl Image {
     pub(super) fn new() -> Self {
-        Self {
-            nodes: BTreeMap::from([(ROOT, Node::Dir(Arc::default()))]),
-            next_node: ROOT + 1,
-            next_order: 0,
-        }
+        Self { nodes: BTreeMap::from([(ROOT, Node::Dir(Arc::default()))]), next_node: ROOT + 1, next_order: 0 }
     }
 
     fn find(&self, path: &str) -> io::Result<NodeId> {
@@ -54,15 +50,9 @@ impl Image {
         let mut node = ROOT;
         for part in path.split('/').filter(|part| !part.is_empty()) {
             let Some(Node::Dir(dir)) = self.nodes.get(&node) else {
-                return Err(error(
-                    io::ErrorKind::NotADirectory,
-                    "a part of the path is a file",
-                    path,
-                ));
+                return Err(error(io::ErrorKind::NotADirectory, "a part of the path is a file", path));
             };
-            node = dir
-                .get(part)
-                .ok_or_else(|| error(io::ErrorKind::NotFound, "no such name", path))?;
+            node = dir.get(part).ok_or_else(|| error(io::ErrorKind::NotFound, "no such name", path))?;
         }
         Ok(node)
     }
@@ -192,23 +182,10 @@ impl Image {
     }
 
     pub(super) fn list(&self, path: &str) -> io::Result<Vec<Entry>> {
-        let entries = self
-            .dir(path)?
-            .1
-            .cached()
-            .iter()
-            .map(|(name, node)| match &self.nodes[node] {
-                Node::File(file) => Entry {
-                    name: name.clone(),
-                    is_dir: false,
-                    bytes: file.cached().bytes,
-                },
-                Node::Dir(_) => Entry {
-                    name: name.clone(),
-                    is_dir: true,
-                    bytes: 0,
-                },
-            });
+        let entries = self.dir(path)?.1.cached().iter().map(|(name, node)| match &self.nodes[node] {
+            Node::File(file) => Entry { name: name.clone(), is_dir: false, bytes: file.cached().bytes },
+            Node::Dir(_) => Entry { name: name.clone(), is_dir: true, bytes: 0 },
+        });
         Ok(entries.collect())
     }
 
@@ -220,11 +197,7 @@ impl Image {
             match &self.nodes[&node] {
                 Node::File(_) => files.push((path, node)),
                 Node::Dir(dir) => open.extend(dir.cached().iter().map(|(name, node)| {
-                    let path = if path.is_empty() {
-                        name.clone()
-                    } else {
-                        format!("{path}/{name}")
-                    };
+                    let path = if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
                     (path, *node)
                 })),
             }
@@ -237,10 +210,7 @@ impl Image {
     pub(super) fn used(&self, open: &BTreeMap<NodeId, u32>) -> u64 {
         let named = self.files().into_iter().map(|(_, node)| node);
         let living: BTreeSet<NodeId> = named.chain(open.keys().copied()).collect();
-        living
-            .into_iter()
-            .map(|node| self.file(node).cached().allocated())
-            .sum()
+        living.into_iter().map(|node| self.file(node).cached().allocated()).sum()
     }
 
     /// What a path holds on the disk, by durable names alone.
@@ -297,10 +267,7 @@ impl Image {
     }
 
     fn toss_names(&self, names: Names, rng: &mut Rng) -> BTreeSet<u64> {
-        let dirs = self
-            .nodes
-            .values()
-            .filter_map(|node| if let Node::Dir(dir) = node { Some(dir) } else { None });
+        let dirs = self.nodes.values().filter_map(|node| if let Node::Dir(dir) = node { Some(dir) } else { None });
         let pending: BTreeSet<u64> = dirs.flat_map(|dir| dir.orders()).collect();
         if pending.is_empty() {
             return pending;

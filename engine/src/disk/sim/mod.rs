@@ -54,28 +54,21 @@ pub struct SimDisk {
 impl SimDisk {
     /// An empty disk of 1 TiB whose tosses follow `seed`.
     pub fn new(seed: u64) -> Self {
-        Self {
-            state: Arc::new(Mutex::new(State::new(seed))),
-        }
+        Self { state: Arc::new(Mutex::new(State::new(seed))) }
     }
 
     /// The disk as an engine sees it, alive until the next crash. After a crash this is how the next process opens
     /// what survived.
     pub fn handle(&self) -> Arc<dyn Disk> {
         let generation = self.state.lock().attach();
-        Arc::new(SimHandle {
-            state: self.state.clone(),
-            generation,
-        })
+        Arc::new(SimHandle { state: self.state.clone(), generation })
     }
 
     /// A disk with the same content in both pictures and the same dice, and nothing else: no handles, no lock, no
     /// plan, counters at 0. Pages are shared until one side writes.
     #[must_use]
     pub fn snapshot(&self) -> Self {
-        Self {
-            state: Arc::new(Mutex::new(self.state.lock().fork())),
-        }
+        Self { state: Arc::new(Mutex::new(self.state.lock().fork())) }
     }
 
     /// Starts the dice anew.
@@ -171,13 +164,7 @@ impl SimDisk {
 
     /// The paths of all files as processes see them, sorted.
     pub fn files(&self) -> Vec<String> {
-        self.state
-            .lock()
-            .image
-            .files()
-            .into_iter()
-            .map(|(path, _)| path)
-            .collect()
+        self.state.lock().image.files().into_iter().map(|(path, _)| path).collect()
     }
 
     /// A file's content as processes see it.
@@ -191,11 +178,7 @@ impl SimDisk {
 
     /// A file's content on the disk itself, with only the durable names leading to it. None when they lead nowhere.
     pub fn read_durable(&self, path: &str) -> Option<Vec<u8>> {
-        self.state
-            .lock()
-            .image
-            .durable_file(path)
-            .map(|file| file.on_disk().content())
+        self.state.lock().image.durable_file(path).map(|file| file.on_disk().content())
     }
 
     /// Puts a file with this content, durably, with the directories above it. Open handles keep what was there.
@@ -204,11 +187,7 @@ impl SimDisk {
     ///
     /// When the path is refused.
     pub fn write_file(&self, path: &str, bytes: &[u8]) {
-        self.state
-            .lock()
-            .image
-            .set_durably(path, Some(bytes))
-            .expect("the test's path is a proper one");
+        self.state.lock().image.set_durably(path, Some(bytes)).expect("the test's path is a proper one");
     }
 
     /// Flips the bits `xor` of the byte at `at`, on the disk and in the cache.
@@ -222,11 +201,7 @@ impl SimDisk {
     ///
     /// When the path is refused.
     pub fn remove_file(&self, path: &str) {
-        self.state
-            .lock()
-            .image
-            .set_durably(path, None)
-            .expect("the test's path is a proper one");
+        self.state.lock().image.set_durably(path, None).expect("the test's path is a proper one");
     }
 
     /// Bytes that a file takes from the disk, in blocks of 4096.

@@ -42,37 +42,19 @@ impl DirImage {
 
     pub(super) fn link(&mut self, name: &str, node: NodeId, order: u64) {
         self.cached.insert(name.to_owned(), node);
-        self.pending.push(Pending {
-            order,
-            change: Change::Link {
-                name: name.to_owned(),
-                node,
-            },
-        });
+        self.pending.push(Pending { order, change: Change::Link { name: name.to_owned(), node } });
     }
 
     pub(super) fn unlink(&mut self, name: &str, order: u64) {
         if let Some(node) = self.cached.remove(name) {
-            self.pending.push(Pending {
-                order,
-                change: Change::Unlink {
-                    name: name.to_owned(),
-                    node,
-                },
-            });
+            self.pending.push(Pending { order, change: Change::Unlink { name: name.to_owned(), node } });
         }
     }
 
     pub(super) fn rename(&mut self, from: &str, to: &str, order: u64) {
         if let Some(node) = self.cached.remove(from) {
             self.cached.insert(to.to_owned(), node);
-            self.pending.push(Pending {
-                order,
-                change: Change::Rename {
-                    to: to.to_owned(),
-                    node,
-                },
-            });
+            self.pending.push(Pending { order, change: Change::Rename { to: to.to_owned(), node } });
         }
     }
 
@@ -106,11 +88,7 @@ impl DirImage {
         let changed = self.pending.iter().map(|pending| match pending.change {
             Change::Link { node, .. } | Change::Unlink { node, .. } | Change::Rename { node, .. } => node,
         });
-        self.cached
-            .values()
-            .chain(self.durable.values())
-            .copied()
-            .chain(changed)
+        self.cached.values().chain(self.durable.values()).copied().chain(changed)
     }
 
     /// The power fails: of the pending changes those in `survivors` reached the disk.

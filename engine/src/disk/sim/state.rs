@@ -91,11 +91,7 @@ impl State {
     }
 
     pub(super) fn check_alive(&self, generation: u64) -> io::Result<()> {
-        if generation == self.generation {
-            Ok(())
-        } else {
-            Err(dead())
-        }
+        if generation == self.generation { Ok(()) } else { Err(dead()) }
     }
 
     pub(super) fn crash(&mut self, crash: Crash) {
@@ -135,12 +131,7 @@ impl State {
         bytes: u64,
     ) -> io::Result<Turn> {
         self.check_alive(generation)?;
-        self.calls.note(Call {
-            kind,
-            path: Arc::from(path),
-            at,
-            bytes,
-        });
+        self.calls.note(Call { kind, path: Arc::from(path), at, bytes });
         let turn = self.plan.turn(kind);
         if matches!(turn, Turn::Fail(_)) {
             self.calls.faults += 1;
@@ -173,19 +164,12 @@ impl State {
     }
 
     pub(super) fn space(&self) -> Space {
-        Space {
-            free: self.free(),
-            total: self.capacity,
-        }
+        Space { free: self.free(), total: self.capacity }
     }
 
     /// A new name takes room in its directory.
     pub(super) fn check_room_for_name(&self) -> io::Result<()> {
-        if self.free() < BLOCK as u64 {
-            Err(shown(Fault::NoSpace))
-        } else {
-            Ok(())
-        }
+        if self.free() < BLOCK as u64 { Err(shown(Fault::NoSpace)) } else { Ok(()) }
     }
 
     pub(super) fn open_file(&mut self, node: NodeId) {
@@ -212,10 +196,7 @@ impl State {
 
     pub(super) fn take_lock(&mut self) -> io::Result<u64> {
         if self.lock.is_some() {
-            return Err(io::Error::new(
-                io::ErrorKind::WouldBlock,
-                "the data directory is in use",
-            ));
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, "the data directory is in use"));
         }
         self.next_lock += 1;
         self.lock = Some(self.next_lock);
@@ -238,49 +219,27 @@ impl State {
 
     /// Panics on what no disk would survive: the engine broke its own rules.
     pub(super) fn check_write(&mut self, write: Write<'_>, path: &str) {
-        let Write {
-            node,
-            bytes,
-            at,
-            direct,
-        } = write;
+        let Write { node, bytes, at, direct } = write;
         let count = bytes.len();
         if direct {
             let whole = count.is_multiple_of(ALIGN) && at.is_multiple_of(ALIGN as u64);
-            assert!(
-                whole,
-                "a direct write is not aligned: path={path} at={at} bytes={count}"
-            );
-            assert!(
-                bytes.as_ptr().align_offset(ALIGN) == 0,
-                "a direct write's address is not aligned: path={path}"
-            );
+            assert!(whole, "a direct write is not aligned: path={path} at={at} bytes={count}");
+            assert!(bytes.as_ptr().align_offset(ALIGN) == 0, "a direct write's address is not aligned: path={path}");
         }
         let generation = self.generation;
         let mixed = self.image.file_mut(node).mixes_handles(direct, generation);
-        assert!(
-            !mixed,
-            "a file written past the page cache is written through it: path={path} at={at} bytes={count}"
-        );
+        assert!(!mixed, "a file written past the page cache is written through it: path={path} at={at} bytes={count}");
         self.check_seal(node, at, at + count as u64, path);
     }
 
     /// Panics when a change of `at..end` touches a sealed range.
     pub(super) fn check_seal(&self, node: NodeId, at: u64, end: u64, path: &str) {
         let broken = self.image.file(node).broken_seal(at, end);
-        assert!(
-            broken.is_none(),
-            "a sealed range is changed: path={path} at={at} end={end} sealed={broken:?}"
-        );
+        assert!(broken.is_none(), "a sealed range is changed: path={path} at={at} end={end} sealed={broken:?}");
     }
 
     pub(super) fn write(&mut self, turn: Turn, write: Write<'_>) -> io::Result<usize> {
-        let Write {
-            node,
-            bytes,
-            at,
-            direct,
-        } = write;
+        let Write { node, bytes, at, direct } = write;
         match turn {
             Turn::Go => self.put(write),
             Turn::Fail(Fault::NoSpace) => Err(shown(Fault::NoSpace)),
@@ -292,10 +251,7 @@ impl State {
             }
             Turn::Fail(Fault::ShortWrite) => {
                 let count = self.short(bytes.len(), direct);
-                self.put(Write {
-                    bytes: &bytes[..count],
-                    ..write
-                })
+                self.put(Write { bytes: &bytes[..count], ..write })
             }
             Turn::Die(crash) => {
                 let count = match self.rng.below(3) {
@@ -303,10 +259,7 @@ impl State {
                     1 => bytes.len(),
                     _ => self.short(bytes.len(), direct),
                 };
-                drop(self.put(Write {
-                    bytes: &bytes[..count],
-                    ..write
-                }));
+                drop(self.put(Write { bytes: &bytes[..count], ..write }));
                 self.die(crash)
             }
         }
@@ -316,22 +269,14 @@ impl State {
     fn short(&mut self, count: usize, direct: bool) -> usize {
         let unit = if direct { SECTOR } else { 1 };
         let units = count / unit;
-        if units < 2 {
-            count
-        } else {
-            (1 + self.rng.below(units - 1)) * unit
-        }
+        if units < 2 { count } else { (1 + self.rng.below(units - 1)) * unit }
     }
 
     fn fitting(&self, node: NodeId, at: u64, count: usize) -> usize {
         let end = at + count as u64;
         let view = self.image.file(node).cached();
         // Within allocated blocks a write never needs to know what is free.
-        if view.missing(at, end) == 0 {
-            count
-        } else {
-            view.fitting(at, end, self.free())
-        }
+        if view.missing(at, end) == 0 { count } else { view.fitting(at, end, self.free()) }
     }
 
     fn put(&mut self, write: Write<'_>) -> io::Result<usize> {

@@ -56,10 +56,7 @@ fn unsynced_sectors_are_kept_dropped_or_garbled_each_on_its_own() {
         file.write_at(&[2; 2_048], 1_024).unwrap();
         sim.crash(Crash::Power);
         let after = sim.read_file("a");
-        assert!(
-            after[..1_024].iter().chain(&after[3_072..]).all(|byte| *byte == 1),
-            "seed={seed}"
-        );
+        assert!(after[..1_024].iter().chain(&after[3_072..]).all(|byte| *byte == 1), "seed={seed}");
         let sectors: Vec<_> = after[1_024..3_072].chunks(512).collect();
         let news = sectors.iter().filter(|sector| **sector == [2; 512]).count();
         let olds = sectors.iter().filter(|sector| **sector == [1; 512]).count();
@@ -68,10 +65,7 @@ fn unsynced_sectors_are_kept_dropped_or_garbled_each_on_its_own() {
         garbled += usize::from(news + olds < 4);
         mixed += usize::from(news > 0 && olds > 0);
     }
-    assert!(
-        kept.min(dropped).min(garbled).min(mixed) >= 5,
-        "{kept} {dropped} {garbled} {mixed}"
-    );
+    assert!(kept.min(dropped).min(garbled).min(mixed) >= 5, "{kept} {dropped} {garbled} {mixed}");
 }
 
 #[test]
@@ -186,10 +180,7 @@ fn ordered_names_survive_as_a_prefix_and_any_names_as_any_subset() {
         }
     };
     check_outcomes(["", "a", "ab", "abc"].map(String::from), run(Names::Ordered));
-    check_outcomes(
-        ["", "a", "b", "c", "ab", "ac", "bc", "abc"].map(String::from),
-        run(Names::Any),
-    );
+    check_outcomes(["", "a", "b", "c", "ab", "ac", "bc", "abc"].map(String::from), run(Names::Any));
 }
 
 #[test]

@@ -27,11 +27,7 @@ pub(super) struct View {
 
 /// The blocks that `at..end` touches.
 fn blocks_of(at: u64, end: u64) -> std::ops::Range<usize> {
-    if at >= end {
-        0..0
-    } else {
-        at as usize / BLOCK..(end as usize).div_ceil(BLOCK)
-    }
+    if at >= end { 0..0 } else { at as usize / BLOCK..(end as usize).div_ceil(BLOCK) }
 }
 
 impl View {

@@ -28,6 +28,7 @@ pub(super) struct Progress {
     read: Arc<AtomicU64>,
     started: Instant,
     line_due: Instant,
+    line_acked: u64,
 }
 
 impl Progress {
@@ -36,7 +37,7 @@ impl Progress {
         // A bar would be in the way of whoever types.
         let bar = (!out.quiet && io::stderr().is_terminal() && !input.terminal).then(|| bar(input.size));
         let started = Instant::now();
-        Self { out, bar, read: Arc::clone(&input.read), started, line_due: started + LINE_EVERY }
+        Self { out, bar, read: Arc::clone(&input.read), started, line_due: started + LINE_EVERY, line_acked: 0 }
     }
 
     /// Shows how many records are acked by now.
@@ -47,6 +48,10 @@ impl Progress {
             bar.set_message(format!("{} acked, {rate}/s", counted(acked, "record")));
         } else if Instant::now() >= self.line_due {
             self.line_due += LINE_EVERY;
+            // A source that is silent for hours is no news.
+            if std::mem::replace(&mut self.line_acked, acked) == acked {
+                return;
+            }
             self.out.say(format!("{} acked, {rate}/s", counted(acked, "record")));
         }
     }

@@ -57,19 +57,11 @@ fn a_full_disk_refuses_new_blocks_and_nothing_else() {
     assert_eq!((disk.space().unwrap().free, sim.allocated("a")), (4_096, 8_192));
     assert_eq!(kind(file.allocate(8_192, 8_192)), io::ErrorKind::StorageFull);
     assert_eq!(file.bytes().unwrap(), 8_192, "a refused allocation changes nothing");
-    assert_eq!(
-        file.write_at(&[5; 10_000], 4_096).unwrap(),
-        8_192,
-        "a write goes as far as there is room"
-    );
+    assert_eq!(file.write_at(&[5; 10_000], 4_096).unwrap(), 8_192, "a write goes as far as there is room");
     assert_eq!(kind(file.write_at(&[5], 12_288)), io::ErrorKind::StorageFull);
     assert_eq!(kind(disk.open("b", Mode::Create, false)), io::ErrorKind::StorageFull);
     assert_eq!(kind(disk.create_dir("d")), io::ErrorKind::StorageFull);
-    assert_eq!(
-        file.write_at(&[6; 12_288], 0).unwrap(),
-        12_288,
-        "allocated blocks can always be written"
-    );
+    assert_eq!(file.write_at(&[6; 12_288], 0).unwrap(), 12_288, "allocated blocks can always be written");
     file.sync().unwrap();
     disk.remove("a").unwrap();
     assert_eq!(disk.space().unwrap().free, 0, "an open file keeps its blocks");
@@ -108,10 +100,7 @@ fn a_short_write_says_how_far_it_came() {
         block.push(&[2; 8_192]);
         sim.fail_at_kind(CallKind::Write, 1, Fault::ShortWrite);
         let count = direct.write_at(block.as_slice(), 0).unwrap();
-        assert!(
-            count < 8_192 && count.is_multiple_of(512) && count > 0,
-            "seed={seed} count={count}"
-        );
+        assert!(count < 8_192 && count.is_multiple_of(512) && count > 0, "seed={seed} count={count}");
     }
 }
 
@@ -151,10 +140,7 @@ fn a_crash_can_be_put_at_every_call_and_names_it() {
     let full = SimDisk::new(0);
     workload(&full).unwrap();
     let calls = full.calls();
-    assert_eq!(
-        full.changes_by_kind().keys().copied().collect::<Vec<_>>(),
-        CallKind::ALL
-    );
+    assert_eq!(full.changes_by_kind().keys().copied().collect::<Vec<_>>(), CallKind::ALL);
     for crash in [Crash::Kill, Crash::Power] {
         for (place, call) in calls.iter().enumerate() {
             for seed in 0..20 {
@@ -166,10 +152,7 @@ fn a_crash_can_be_put_at_every_call_and_names_it() {
                 assert_eq!(sim.last_call().as_ref(), Some(call));
                 if place >= 8 {
                     let names: Vec<_> = sim.files().into_iter().filter(|name| name != "d/c").collect();
-                    assert!(
-                        names == ["d/a"] || names == ["d/b"],
-                        "seed={seed} call={call} names={names:?}"
-                    );
+                    assert!(names == ["d/a"] || names == ["d/b"], "seed={seed} call={call} names={names:?}");
                     assert_eq!(sim.read_file(&names[0])[..4_608], [1; 4_608], "seed={seed} call={call}");
                 }
                 sim.handle().lock().expect("the lock went with its process");
@@ -238,11 +221,7 @@ fn dead_handles_do_nothing() {
     }
     drop((file, disk, lock));
     assert_eq!(before, (sim.changes(), sim.trace_hash()));
-    assert_eq!(
-        kind(next.lock()),
-        io::ErrorKind::WouldBlock,
-        "a dead lock's drop releases nothing"
-    );
+    assert_eq!(kind(next.lock()), io::ErrorKind::WouldBlock, "a dead lock's drop releases nothing");
     drop(next_lock);
     next.lock().unwrap();
     assert_eq!(sim.read_file("a"), b"x");
@@ -346,12 +325,7 @@ fn a_write_through_the_cache_after_one_past_it_panics() {
     let mut block = AlignedBuf::with_capacity(4_096);
     block.grow_zeroed(4_096);
     direct.write_at(block.as_slice(), 0).unwrap();
-    drop(
-        sim.handle()
-            .open("a", Mode::Write, false)
-            .unwrap()
-            .write_at(&[0; 4_096], 0),
-    );
+    drop(sim.handle().open("a", Mode::Write, false).unwrap().write_at(&[0; 4_096], 0));
 }
 
 #[test]

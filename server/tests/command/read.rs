@@ -1,12 +1,10 @@
 //! `tillroll read`: where it starts, what it leaves out, and how records are written.
 
-mod shell;
-
 use serde_json::{Value, json};
-use shell::Shell;
+use crate::shell::Shell;
 
 /// Nine records in one append each, keys a, b, c in turn.
-fn filled() -> (Shell, shell::Broker) {
+fn filled() -> (Shell, crate::shell::Broker) {
     let (shell, broker) = Shell::with_broker();
     shell.ok("tillroll topic create orders --partitions 3");
     for number in 0..9 {

@@ -3,11 +3,9 @@
 //!
 //! Method: a real shell, the real binary, a real broker; only the port is another one, by `TILLROLL_SERVER`.
 
-mod shell;
-
 use std::io::{BufRead as _, BufReader, Read as _};
 
-use shell::{Said, Shell, signal};
+use crate::shell::{Said, Shell, signal};
 
 /// The line of the first help that begins so, without its first word.
 fn line(start: &str, name: &str) -> String {

@@ -1,9 +1,9 @@
 //! `tillroll append`: what becomes of a file, how a load goes on after it was stopped, and what is refused.
 
-mod shell;
+use std::io::{BufRead as _, BufReader};
 
 use serde_json::{Value, json};
-use shell::{Shell, signal};
+use crate::shell::{Shell, signal};
 
 const SHOP: &str = "Invoice,What,When\n\
     536365,\"HEART, WHITE\",2010-12-01 08:26:00\n\
@@ -142,8 +142,12 @@ fn an_interrupted_load_says_how_to_go_on() {
         std::fs::OpenOptions::new().write(true).open(shell.folder().join("slow.txt")).expect("the loader reads it");
     std::io::Write::write_all(&mut pipe, b"first\n").expect("the loader reads it");
     // It is acked when somebody who follows has seen it.
-    let followed = shell.ok("tillroll read orders -f | head -n 1");
-    assert!(followed.contains("first"));
+    let mut follower = shell.spawn(&["read", "orders", "-f"]);
+    let mut line = String::new();
+    let followed = follower.stdout.as_mut().expect("it is piped");
+    BufReader::new(followed).read_line(&mut line).expect("it is text");
+    assert!(line.contains("first"), "{line}");
+    follower.kill().and_then(|()| follower.wait()).expect("it was started here");
     signal(&loader, "INT");
     let output = loader.wait_with_output().expect("it was started here");
     let said = String::from_utf8(output.stderr).expect("text");

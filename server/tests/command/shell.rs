@@ -10,28 +10,28 @@ use std::{
 use tempfile::TempDir;
 
 /// An empty folder, and where the broker is.
-pub struct Shell {
+pub(crate) struct Shell {
     folder: TempDir,
     server: String,
 }
 
 /// What a command left behind.
 #[derive(Debug)]
-pub struct Said {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Shell {
     /// Without a broker: the port was free a moment ago.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|bound| bound.local_addr()).expect("a free port");
         Self { folder: tempfile::tempdir().expect("an empty folder"), server: format!("http://{port}") }
     }
 
     /// With a broker, which is told of to all commands.
-    pub fn with_broker() -> (Self, Broker) {
+    pub(crate) fn with_broker() -> (Self, Broker) {
         let mut shell = Self::new();
         let broker = shell.broker(&["serve", "--data", "data", "--listen", "127.0.0.1:0"]);
         shell.server = format!("http://{}", broker.address);
@@ -39,24 +39,25 @@ impl Shell {
     }
 
     /// All commands after this talk to that broker.
-    pub fn talk_to(&mut self, broker: &Broker) {
+    pub(crate) fn talk_to(&mut self, broker: &Broker) {
         self.server = format!("http://{}", broker.address);
     }
 
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
     /// Types a line and waits for its end.
-    pub fn run(&self, line: &str) -> Said {
+    pub(crate) fn run(&self, line: &str) -> Said {
         self.run_with(line, b"")
     }
 
     /// The same with something on standard input.
-    pub fn run_with(&self, line: &str, input: &[u8]) -> Said {
+    pub(crate) fn run_with(&self, line: &str, input: &[u8]) -> Said {
         let path = self.folder().join("standard-input");
         std::fs::write(&path, input).expect("a file in the folder");
-        let mut command = self.command("sh", &["-c", line]);
+        // A command that hangs fails its test instead of holding up all of them.
+        let mut command = self.command("timeout", &["120", "sh", "-c", line]);
         command.stdin(std::fs::File::open(path).expect("the file is there"));
         let output = command.output().expect("sh runs");
         Said {
@@ -67,21 +68,21 @@ impl Shell {
     }
 
     /// Types a line that has to work, and gives its standard output.
-    pub fn ok(&self, line: &str) -> String {
+    pub(crate) fn ok(&self, line: &str) -> String {
         let said = self.run(line);
         assert_eq!(said.code, 0, "{line}: {said:?}");
         said.stdout
     }
 
     /// Starts the program without a shell, so that signals reach it.
-    pub fn spawn(&self, words: &[&str]) -> Child {
+    pub(crate) fn spawn(&self, words: &[&str]) -> Child {
         let mut command = self.command(env!("CARGO_BIN_EXE_tillroll"), words);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().expect("the program starts")
     }
 
     /// Starts a broker and waits until it takes requests.
-    pub fn broker(&self, words: &[&str]) -> Broker {
+    pub(crate) fn broker(&self, words: &[&str]) -> Broker {
         let mut child = self.spawn(words);
         let mut stderr = BufReader::new(child.stderr.take().expect("it is piped"));
         let mut before = String::new();
@@ -107,17 +108,17 @@ impl Shell {
 }
 
 /// A broker as a process of its own; killed when it is dropped.
-pub struct Broker {
-    pub address: String,
+pub(crate) struct Broker {
+    pub(crate) address: String,
     /// What it said before it took requests.
-    pub before: String,
+    pub(crate) before: String,
     child: Child,
     stderr: BufReader<ChildStderr>,
 }
 
 impl Broker {
     /// The next so many lines that it says.
-    pub fn lines(&mut self, count: usize) -> String {
+    pub(crate) fn lines(&mut self, count: usize) -> String {
         let mut said = String::new();
         for _ in 0..count {
             self.stderr.read_line(&mut said).expect("it is text");
@@ -126,7 +127,7 @@ impl Broker {
     }
 
     /// Sends a signal by name and waits for the end: its exit code, and what it said meanwhile.
-    pub fn end(mut self, name: &str) -> (i32, String) {
+    pub(crate) fn end(mut self, name: &str) -> (i32, String) {
         signal(&self.child, name);
         let mut said = String::new();
         self.stderr.read_to_string(&mut said).expect("it is text");
@@ -135,7 +136,7 @@ impl Broker {
     }
 
     /// SIGKILL.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().expect("it was started here");
         self.child.wait().expect("it was started here");
     }
@@ -150,7 +151,7 @@ impl Drop for Broker {
 }
 
 /// Sends a signal to one process.
-pub fn signal(child: &Child, name: &str) {
+pub(crate) fn signal(child: &Child, name: &str) {
     let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", child.id())]).status();
     assert!(sent.is_ok_and(|status| status.success()), "kill -{name}");
 }

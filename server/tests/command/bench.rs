@@ -1,9 +1,7 @@
 //! `tillroll bench` and `tillroll demo`: they measure, prove, and clean up after themselves.
 
-mod shell;
-
 use serde_json::{Value, json};
-use shell::Shell;
+use crate::shell::Shell;
 
 fn object(text: &str) -> Value {
     serde_json::from_str(text).expect("one object")

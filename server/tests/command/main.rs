@@ -1,0 +1,10 @@
+//! The command as people and scripts meet it: the real binary, a real shell, a real broker on a port of its own.
+//!
+//! Method: commands are typed as they stand in the documents ([`shell`]); what they print, say and return is compared
+//! word for word where it is an interface.
+
+mod shell;
+mod newcomer;
+mod append;
+mod read;
+mod bench;
