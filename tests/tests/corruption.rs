@@ -29,7 +29,7 @@ use tillroll_tests::world::World;
 
 /// After damage that is harmless, the log is also run on and opened again at each so many bytes.
 const REOPEN_EVERY: usize = 97;
-/// After damage of bytes that nobody reads, the producer's retry is tried at each so many bytes, otherwise at all.
+/// The retry of the producer's last append is tried after each byte; of bytes that nobody reads, after one in so many.
 const RETRY_EVERY: usize = 7;
 /// Of room taken ahead, one byte in so many is changed alone.
 const ROOM_STEP: usize = 16;

@@ -64,6 +64,12 @@ pub(crate) struct Append {
     /// A name under which the load goes on after it was stopped; one name for one file
     #[arg(long, value_name = "NAME")]
     producer: Option<String>,
+    /// The size at which an append is sent
+    #[arg(long, hide = true, value_name = "BYTES")]
+    batch_bytes: Option<usize>,
+    /// Unanswered bytes, at most
+    #[arg(long, hide = true, value_name = "BYTES")]
+    in_flight_bytes: Option<usize>,
     /// Leave out so many records at the beginning
     #[arg(long, value_name = "RECORDS", default_value_t = 0, conflicts_with_all = ["producer", "value"])]
     skip: u64,

@@ -144,8 +144,8 @@ fn an_interrupted_load_says_how_to_go_on() {
     // It is acked when somebody who follows has seen it.
     let mut follower = shell.spawn(&["read", "orders", "-f"]);
     let mut line = String::new();
-    let followed = follower.stdout.as_mut().expect("it is piped");
-    BufReader::new(followed).read_line(&mut line).expect("it is text");
+    let output = follower.stdout.as_mut().expect("it is piped");
+    BufReader::new(output).read_line(&mut line).expect("it is text");
     assert!(line.contains("first"), "{line}");
     follower.kill().and_then(|()| follower.wait()).expect("it was started here");
     signal(&loader, "INT");

@@ -7,4 +7,5 @@ mod shell;
 mod newcomer;
 mod append;
 mod read;
+mod storm;
 mod bench;

@@ -84,17 +84,17 @@ impl Shell {
     /// Starts a broker and waits until it takes requests.
     pub(crate) fn broker(&self, words: &[&str]) -> Broker {
         let mut child = self.spawn(words);
-        let mut stderr = BufReader::new(child.stderr.take().expect("it is piped"));
-        let mut before = String::new();
-        loop {
-            let mut line = String::new();
-            let read = stderr.read_line(&mut line).expect("it is text");
-            assert!(read > 0, "the broker did not start: {before}");
-            if let Some(address) = line.strip_prefix("listening on ") {
-                return Broker { address: address.trim().to_owned(), before, child, stderr };
+        let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
+        let mut broker = Broker { address: String::new(), before: String::new(), child, stderr };
+        while broker.address.is_empty() {
+            let line = broker.lines(1);
+            assert!(!line.is_empty(), "the broker did not start: {}", broker.before);
+            match line.strip_prefix("listening on ") {
+                Some(address) => address.trim().clone_into(&mut broker.address),
+                None => broker.before.push_str(&line),
             }
-            before.push_str(&line);
         }
+        broker
     }
 
     fn command(&self, program: &str, words: &[&str]) -> Command {

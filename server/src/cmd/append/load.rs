@@ -46,6 +46,12 @@ pub(super) async fn run(append: &Append, file: &Path, out: Out) -> Result<(), Fa
         same_source(&client, append, name, &input.source).await?;
         builder = builder.name(name);
     }
+    if let Some(bytes) = append.batch_bytes {
+        builder = builder.batch_bytes(bytes);
+    }
+    if let Some(bytes) = append.in_flight_bytes {
+        builder = builder.in_flight_bytes(bytes);
+    }
     let producer = builder.build().await?;
     let skip = if append.producer.is_some() { producer.accepted_records() } else { append.skip };
     announce(append, &input, skip, out);
