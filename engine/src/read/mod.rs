@@ -332,7 +332,7 @@ impl Reads {
     pub fn moved(&self, lane: Lane, end: Offset) -> Moved {
         // A lane that never held a record is made, so that there is something to wait at.
         let shared = self.applied.read().live_topic(lane.topic).map(|_| self.tail.lane_or_new(lane));
-        Moved { shared, end, marks: self.marks.clone() }
+        Moved { shared, end, turn: None, marks: self.marks.clone() }
     }
 }
 
@@ -340,18 +340,28 @@ impl Reads {
 pub struct Moved {
     shared: Option<SharedLane>,
     end: Offset,
+    turn: Option<u64>,
     marks: Arc<Marks>,
+}
+
+impl Drop for Moved {
+    fn drop(&mut self) {
+        if let (Some(shared), Some(turn)) = (&self.shared, self.turn) {
+            shared.lock().leave(turn);
+        }
+    }
 }
 
 impl Future for Moved {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Some(shared) = &self.shared else { return Poll::Ready(()) };
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Some(shared) = self.shared.clone() else { return Poll::Ready(()) };
         // The mark is read under the lane's lock, and publish wakes under it after the mark has moved: no wake is lost.
         let mut state = shared.lock();
         let published = self.marks.published.get();
-        if state.wait(published, self.end, context.waker()) { Poll::Pending } else { Poll::Ready(()) }
+        self.turn = state.wait(published, self.end, self.turn, context.waker());
+        if self.turn.is_some() { Poll::Pending } else { Poll::Ready(()) }
     }
 }
 

@@ -93,7 +93,16 @@ pub struct LaneState {
     pub raw_bytes: usize,
     /// Its topic was deleted: nothing more comes.
     pub gone: bool,
-    waiters: Vec<(Offset, Waker)>,
+    waiters: Vec<Waiter>,
+    last_turn: u64,
+}
+
+/// Somebody who waits for records past `end`.
+#[derive(Debug)]
+struct Waiter {
+    turn: u64,
+    end: Offset,
+    waker: Waker,
 }
 
 impl LaneState {
@@ -114,16 +123,26 @@ impl LaneState {
         self.batches.range(first..)
     }
 
-    /// Registers a waiter for records past `end`; false when they are there already or never come.
-    pub fn wait(&mut self, published: Lsn, end: Offset, waker: &Waker) -> bool {
-        if self.gone || self.visible_end(published) > end || self.waiters.len() >= WAITERS_MAX {
-            return false;
+    /// Registers a waiter for records past `end`, or renews it; none when they are there already or never come.
+    pub fn wait(&mut self, published: Lsn, end: Offset, turn: Option<u64>, waker: &Waker) -> Option<u64> {
+        if self.gone || self.visible_end(published) > end {
+            return None;
         }
-        match self.waiters.iter_mut().find(|(other, held)| *other == end && held.will_wake(waker)) {
-            Some(_) => {}
-            None => self.waiters.push((end, waker.clone())),
+        if let Some(waiter) = self.waiters.iter_mut().find(|waiter| Some(waiter.turn) == turn) {
+            waiter.waker.clone_from(waker);
+            return turn;
         }
-        true
+        if self.waiters.len() >= WAITERS_MAX {
+            return None;
+        }
+        self.last_turn += 1;
+        self.waiters.push(Waiter { turn: self.last_turn, end, waker: waker.clone() });
+        Some(self.last_turn)
+    }
+
+    /// Forgets a waiter that waits no more.
+    pub fn leave(&mut self, turn: u64) {
+        self.waiters.retain(|waiter| waiter.turn != turn);
     }
 
     /// Takes the waiters that have something to see now.
@@ -132,8 +151,8 @@ impl LaneState {
             return Vec::new();
         }
         let (end, gone) = (self.visible_end(published), self.gone);
-        let woken = self.waiters.extract_if(.., |(waited, _)| gone || *waited < end);
-        woken.map(|(_, waker)| waker).collect()
+        let woken = self.waiters.extract_if(.., |waiter| gone || waiter.end < end);
+        woken.map(|waiter| waiter.waker).collect()
     }
 }
 
