@@ -95,7 +95,8 @@ impl Ledger {
     pub fn check(&mut self, engine: &Engine) -> Result<(), Broken> {
         let mut found: BTreeMap<usize, usize> = BTreeMap::new();
         for (name, (id, partitions)) in &self.topics {
-            let topic = engine.topic(name).map_err(|refusal| format!("P1 topic {name} was acked and is gone: {refusal}"))?;
+            let topic =
+                engine.topic(name).map_err(|refusal| format!("P1 topic {name} was acked and is gone: {refusal}"))?;
             if topic.id != *id {
                 return Err(format!("P3 topic {name} had id {id} and has {}", topic.id));
             }
@@ -119,12 +120,7 @@ impl Ledger {
     }
 
     /// One lane: nothing seen is gone, acked records stand where they were acked, and every record is somebody's.
-    fn check_lane(
-        &self,
-        lane: Lane,
-        values: &[Vec<u8>],
-        found: &mut BTreeMap<usize, usize>,
-    ) -> Result<(), Broken> {
+    fn check_lane(&self, lane: Lane, values: &[Vec<u8>], found: &mut BTreeMap<usize, usize>) -> Result<(), Broken> {
         if let Some(seen) = self.seen.get(&lane)
             && !values.starts_with(seen)
         {
@@ -202,11 +198,16 @@ fn name_of(value: &[u8]) -> Option<(usize, usize, usize)> {
 pub fn read_lane(engine: &Engine, lane: Lane) -> Result<Vec<Vec<u8>>, Broken> {
     let (mut next, mut values) = (Offset(0), Vec::new());
     loop {
-        let answer = engine.read(lane, next, 64 << 10).map_err(|fault| format!("P7 lane {lane} offset {next}: {fault}"))?;
+        let answer =
+            engine.read(lane, next, 64 << 10).map_err(|fault| format!("P7 lane {lane} offset {next}: {fault}"))?;
         if answer.chunks.is_empty() {
             let end = engine.extent(lane).map_err(|fault| format!("P3 lane {lane}: {fault}"))?.end;
             let count = values.len() as u64;
-            return if end.0 == count { Ok(values) } else { Err(format!("P3 lane {lane} ends at {end}, {count} read")) };
+            return if end.0 == count {
+                Ok(values)
+            } else {
+                Err(format!("P3 lane {lane} ends at {end}, {count} read"))
+            };
         }
         for chunk in &answer.chunks {
             chunk.batch.verify().map_err(|fault| format!("P7 lane {lane} offset {}: {fault}", chunk.base))?;

@@ -250,7 +250,8 @@ impl Workload {
 
     /// A topic that comes, gets records and goes.
     fn churn(&mut self, world: &mut World) {
-        let config = TopicConfig { partitions: 1, codec: Codec::None, segment_bytes: 64 << 10, ..TopicConfig::default() };
+        let config =
+            TopicConfig { partitions: 1, codec: Codec::None, segment_bytes: 64 << 10, ..TopicConfig::default() };
         let ticket = world.engine.create_topic("brief", config, false);
         let Some(Ok(created)) = world.wait(&ticket) else { return };
         let id = created.topic.id;

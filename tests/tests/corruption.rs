@@ -147,7 +147,9 @@ fn visit_all(whole: &Directory, points: &[Point<'_>], seed: u64) -> Counts {
         let mut counts = work();
         for (class, outcomes) in other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
             let sum = counts.entry(class).or_default();
-            outcomes.into_iter().for_each(|(outcome, count)| *sum.entry(outcome).or_default() += count);
+            for (outcome, count) in outcomes {
+                *sum.entry(outcome).or_default() += count;
+            }
         }
         counts
     })

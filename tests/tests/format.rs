@@ -71,12 +71,16 @@ fn check(name: &str, bytes: &[u8], fields: &[(&str, &[u8])]) {
     let layout = layout(name);
     assert!(bytes.len() >= layout.bytes, "{name} has {} bytes", bytes.len());
     for (field, value) in fields {
-        let (_, range) = layout.fields.iter().find(|(other, _)| other == field).unwrap_or_else(|| panic!("{name}.{field}"));
+        let (_, range) =
+            layout.fields.iter().find(|(other, _)| other == field).unwrap_or_else(|| panic!("{name}.{field}"));
         assert_eq!(&bytes[range.clone()], *value, "{name}.{field} at {range:?}");
     }
     for (field, range) in &layout.fields {
         let is_told = fields.iter().any(|(other, _)| other == field);
-        assert!(is_told || bytes[range.clone()].iter().all(|byte| *byte == 0), "{name}.{field} at {range:?} is not zero");
+        assert!(
+            is_told || bytes[range.clone()].iter().all(|byte| *byte == 0),
+            "{name}.{field} at {range:?} is not zero"
+        );
     }
 }
 
@@ -116,7 +120,8 @@ fn lengths_are_those_of_the_code() {
     ] {
         assert_eq!(layout(name).bytes, bytes, "{name}");
     }
-    let sections = layout("Block header").fields.into_iter().find(|(field, _)| field == "sections").expect("it has some");
+    let sections =
+        layout("Block header").fields.into_iter().find(|(field, _)| field == "sections").expect("it has some");
     assert_eq!(sections.1.len(), SECTIONS_MAX * layout("Section row").bytes);
     let grouped = |number: usize| format!("{},{:03},{:03}", number / 1_000_000, number / 1_000 % 1_000, number % 1_000);
     assert!(PAGE.contains(&format!("at most {}", grouped(BLOCK_BYTES_MAX))));
@@ -125,7 +130,8 @@ fn lengths_are_those_of_the_code() {
 
 #[test]
 fn magics_and_versions_are_those_of_the_code() {
-    let (control, watermark) = (Control::default().encode(), Watermark { durable_lsn: Lsn(0), incarnation: Incarnation(0) });
+    let (control, watermark) =
+        (Control::default().encode(), Watermark { durable_lsn: Lsn(0), incarnation: Incarnation(0) });
     let tables = Checkpoint::default().encode(Uid::default());
     let version = |bytes: &[u8]| u16::from_le_bytes([bytes[4], bytes[5]]);
     let rows = [
@@ -157,20 +163,24 @@ fn a_file_header_has_its_fields_where_the_page_says() {
         incarnation: Incarnation(0x4142),
     };
     let bytes = header.encode();
-    check("File header", &bytes, &[
-        ("magic", b"TLRF"),
-        ("version", &[1, 0]),
-        ("kind", &[3, 0]),
-        ("compatible_flags", &[8, 7]),
-        ("crc", &crc(b"", &bytes, 12)),
-        ("cluster", b"cluster-identity"),
-        ("node", b"identity-of-node"),
-        ("number", &0x1112_u64.to_le_bytes()),
-        ("first_lsn", &0x2122_u64.to_le_bytes()),
-        ("incarnation", &0x4142_u64.to_le_bytes()),
-        ("prev_crc", &0x3132_u32.to_le_bytes()),
-        ("shard", &[3, 2]),
-    ]);
+    check(
+        "File header",
+        &bytes,
+        &[
+            ("magic", b"TLRF"),
+            ("version", &[1, 0]),
+            ("kind", &[3, 0]),
+            ("compatible_flags", &[8, 7]),
+            ("crc", &crc(b"", &bytes, 12)),
+            ("cluster", b"cluster-identity"),
+            ("node", b"identity-of-node"),
+            ("number", &0x1112_u64.to_le_bytes()),
+            ("first_lsn", &0x2122_u64.to_le_bytes()),
+            ("incarnation", &0x4142_u64.to_le_bytes()),
+            ("prev_crc", &0x3132_u32.to_le_bytes()),
+            ("shard", &[3, 2]),
+        ],
+    );
     let kinds = [(FileKind::Journal, "1 journal"), (FileKind::Segment, "2 segment"), (FileKind::Index, "3 index")];
     for (kind, text) in kinds {
         assert!(text.starts_with(&(kind as u16).to_string()) && PAGE.contains(text), "{kind:?}");
@@ -197,26 +207,35 @@ fn a_frame_header_has_its_fields_where_the_page_says() {
     };
     let identity = Identity { cluster: Uid(*b"cluster-identity"), ..Identity::default() };
     let (bytes, _) = header.encode(identity.seed());
-    check("Frame header", &bytes, &[
-        ("magic", b"TLRJ"),
-        ("version", &[1, 0]),
-        ("header_len", &160_u16.to_le_bytes()),
-        ("incompatible_flags", &[3, 0]),
-        ("header_crc", &crc(b"cluster-identity", &bytes, 12)),
-        ("frame_len", &4_096_u32.to_le_bytes()),
-        ("body_len", &96_u32.to_le_bytes()),
-        ("body_crc", &0x0102_u32.to_le_bytes()),
-        ("prev_crc", &0x0304_u32.to_le_bytes()),
-        ("lsn", &0x0506_u64.to_le_bytes()),
-        ("epoch", &0x0708_u64.to_le_bytes()),
-        ("incarnation", &0x090a_u64.to_le_bytes()),
-        ("durable_lsn", &0x0b0c_u64.to_le_bytes()),
-        ("time_us", &0x0d0e_u64.to_le_bytes()),
-        ("position", &0x0f10_u64.to_le_bytes()),
-        ("shard", &0x1112_u16.to_le_bytes()),
-        ("op_count", &0x1314_u32.to_le_bytes()),
-    ]);
-    let flags = [(flag::FIRST, "FIRST"), (flag::LAST, "LAST"), (flag::ENCRYPTED, "ENCRYPTED"), (flag::COMPRESSED, "COMPRESSED")];
+    check(
+        "Frame header",
+        &bytes,
+        &[
+            ("magic", b"TLRJ"),
+            ("version", &[1, 0]),
+            ("header_len", &160_u16.to_le_bytes()),
+            ("incompatible_flags", &[3, 0]),
+            ("header_crc", &crc(b"cluster-identity", &bytes, 12)),
+            ("frame_len", &4_096_u32.to_le_bytes()),
+            ("body_len", &96_u32.to_le_bytes()),
+            ("body_crc", &0x0102_u32.to_le_bytes()),
+            ("prev_crc", &0x0304_u32.to_le_bytes()),
+            ("lsn", &0x0506_u64.to_le_bytes()),
+            ("epoch", &0x0708_u64.to_le_bytes()),
+            ("incarnation", &0x090a_u64.to_le_bytes()),
+            ("durable_lsn", &0x0b0c_u64.to_le_bytes()),
+            ("time_us", &0x0d0e_u64.to_le_bytes()),
+            ("position", &0x0f10_u64.to_le_bytes()),
+            ("shard", &0x1112_u16.to_le_bytes()),
+            ("op_count", &0x1314_u32.to_le_bytes()),
+        ],
+    );
+    let flags = [
+        (flag::FIRST, "FIRST"),
+        (flag::LAST, "LAST"),
+        (flag::ENCRYPTED, "ENCRYPTED"),
+        (flag::COMPRESSED, "COMPRESSED"),
+    ];
     for (flag, name) in flags {
         assert!(PAGE.contains(&format!("{flag} {name}")), "{name}");
     }
@@ -293,24 +312,32 @@ fn control_and_watermark_have_their_fields_where_the_page_says() {
         clean_lsn: Lsn(0x0708),
     };
     let bytes = control.encode();
-    check("Control slot", &bytes, &[
-        ("magic", b"TLRC"),
-        ("version", &[1, 0]),
-        ("shard_count", &[4, 3]),
-        ("crc", &crc(b"", &bytes, 8)),
-        ("generation", &0x0102_u64.to_le_bytes()),
-        ("cluster", b"cluster-identity"),
-        ("node", b"identity-of-node"),
-        ("incarnation", &0x0506_u64.to_le_bytes()),
-        ("clean_lsn", &0x0708_u64.to_le_bytes()),
-    ]);
+    check(
+        "Control slot",
+        &bytes,
+        &[
+            ("magic", b"TLRC"),
+            ("version", &[1, 0]),
+            ("shard_count", &[4, 3]),
+            ("crc", &crc(b"", &bytes, 8)),
+            ("generation", &0x0102_u64.to_le_bytes()),
+            ("cluster", b"cluster-identity"),
+            ("node", b"identity-of-node"),
+            ("incarnation", &0x0506_u64.to_le_bytes()),
+            ("clean_lsn", &0x0708_u64.to_le_bytes()),
+        ],
+    );
     let bytes = Watermark { durable_lsn: Lsn(0x0102), incarnation: Incarnation(0x0304) }.encode();
-    check("Watermark", &bytes, &[
-        ("magic", b"TLRW"),
-        ("crc", &crc(b"", &bytes, 4)),
-        ("durable_lsn", &0x0102_u64.to_le_bytes()),
-        ("incarnation", &0x0304_u64.to_le_bytes()),
-    ]);
+    check(
+        "Watermark",
+        &bytes,
+        &[
+            ("magic", b"TLRW"),
+            ("crc", &crc(b"", &bytes, 4)),
+            ("durable_lsn", &0x0102_u64.to_le_bytes()),
+            ("incarnation", &0x0304_u64.to_le_bytes()),
+        ],
+    );
 }
 
 #[test]
@@ -327,23 +354,27 @@ fn tables_have_their_fields_where_the_page_says() {
     let checkpoint = Checkpoint { generation: 3, tip, ..Checkpoint::default() };
     let bytes = checkpoint.encode(Uid(*b"cluster-identity"));
     let rows = &bytes[128..];
-    check("Tables header", &bytes, &[
-        ("magic", b"TLRT"),
-        ("version", &[1, 0]),
-        ("header_crc", &crc(b"", &bytes[..128], 8)),
-        ("body_crc", &crc32fast::hash(rows).to_le_bytes()),
-        ("generation", &3_u64.to_le_bytes()),
-        ("body_len", &(rows.len() as u64).to_le_bytes()),
-        ("row_count", &1_u64.to_le_bytes()),
-        ("lsn", &0x0102_u64.to_le_bytes()),
-        ("frame_crc", &0x0304_u32.to_le_bytes()),
-        ("time_us", &0x0506_u64.to_le_bytes()),
-        ("position", &0x0708_u64.to_le_bytes()),
-        ("incarnation", &0x090a_u64.to_le_bytes()),
-        ("file_no", &0x0b0c_u64.to_le_bytes()),
-        ("at", &0x0d0e_u64.to_le_bytes()),
-        ("cluster", b"cluster-identity"),
-    ]);
+    check(
+        "Tables header",
+        &bytes,
+        &[
+            ("magic", b"TLRT"),
+            ("version", &[1, 0]),
+            ("header_crc", &crc(b"", &bytes[..128], 8)),
+            ("body_crc", &crc32fast::hash(rows).to_le_bytes()),
+            ("generation", &3_u64.to_le_bytes()),
+            ("body_len", &(rows.len() as u64).to_le_bytes()),
+            ("row_count", &1_u64.to_le_bytes()),
+            ("lsn", &0x0102_u64.to_le_bytes()),
+            ("frame_crc", &0x0304_u32.to_le_bytes()),
+            ("time_us", &0x0506_u64.to_le_bytes()),
+            ("position", &0x0708_u64.to_le_bytes()),
+            ("incarnation", &0x090a_u64.to_le_bytes()),
+            ("file_no", &0x0b0c_u64.to_le_bytes()),
+            ("at", &0x0d0e_u64.to_le_bytes()),
+            ("cluster", b"cluster-identity"),
+        ],
+    );
     let row = CountersRow::default().encode();
     let row_crc = crc32fast::hash(&[&[CountersRow::TABLE], &row[..]].concat()).to_le_bytes();
     check("Row header", rows, &[("table", &[1]), ("len", &24_u32.to_le_bytes()), ("crc", &row_crc)]);
@@ -387,33 +418,37 @@ fn block() -> BlockHeader {
 #[test]
 fn a_block_header_has_its_fields_where_the_page_says() {
     let (bytes, _) = block().encode();
-    check("Block header", &bytes, &[
-        ("magic", b"TLRB"),
-        ("version", &[1, 0]),
-        ("header_len", &384_u16.to_le_bytes()),
-        ("compatible_flags", &0x1516_u16.to_le_bytes()),
-        ("header_crc", &crc(b"", &bytes, 12)),
-        ("block_len", &4_096_u32.to_le_bytes()),
-        ("body_len", &0x0122_u32.to_le_bytes()),
-        ("body_crc", &0x1718_u32.to_le_bytes()),
-        ("prev_crc", &0x191a_u32.to_le_bytes()),
-        ("first_lsn", &0x1b1c_u64.to_le_bytes()),
-        ("last_lsn", &0x1d1e_u64.to_le_bytes()),
-        ("incarnation", &0x2122_u64.to_le_bytes()),
-        ("first_time_us", &0x2324_u64.to_le_bytes()),
-        ("last_time_us", &0x2526_u64.to_le_bytes()),
-        ("base", &0x2728_u64.to_le_bytes()),
-        ("end", &0x292a_u64.to_le_bytes()),
-        ("topic_id", &0x2b2c_u64.to_le_bytes()),
-        ("segment_id", &0x2f30_u64.to_le_bytes()),
-        ("partition", &0x2d2e_u32.to_le_bytes()),
-        ("count", &0x0202_u32.to_le_bytes()),
-        ("codec", &[3]),
-        ("key_id", &0x3132_u32.to_le_bytes()),
-        ("chain", &[0x33; 32]),
-        ("tag", &[0x34; 16]),
-        ("sections", &bytes[168..264]),
-    ]);
+    check(
+        "Block header",
+        &bytes,
+        &[
+            ("magic", b"TLRB"),
+            ("version", &[1, 0]),
+            ("header_len", &384_u16.to_le_bytes()),
+            ("compatible_flags", &0x1516_u16.to_le_bytes()),
+            ("header_crc", &crc(b"", &bytes, 12)),
+            ("block_len", &4_096_u32.to_le_bytes()),
+            ("body_len", &0x0122_u32.to_le_bytes()),
+            ("body_crc", &0x1718_u32.to_le_bytes()),
+            ("prev_crc", &0x191a_u32.to_le_bytes()),
+            ("first_lsn", &0x1b1c_u64.to_le_bytes()),
+            ("last_lsn", &0x1d1e_u64.to_le_bytes()),
+            ("incarnation", &0x2122_u64.to_le_bytes()),
+            ("first_time_us", &0x2324_u64.to_le_bytes()),
+            ("last_time_us", &0x2526_u64.to_le_bytes()),
+            ("base", &0x2728_u64.to_le_bytes()),
+            ("end", &0x292a_u64.to_le_bytes()),
+            ("topic_id", &0x2b2c_u64.to_le_bytes()),
+            ("segment_id", &0x2f30_u64.to_le_bytes()),
+            ("partition", &0x2d2e_u32.to_le_bytes()),
+            ("count", &0x0202_u32.to_le_bytes()),
+            ("codec", &[3]),
+            ("key_id", &0x3132_u32.to_le_bytes()),
+            ("chain", &[0x33; 32]),
+            ("tag", &[0x34; 16]),
+            ("sections", &bytes[168..264]),
+        ],
+    );
     let parts: [(&str, &[u8]); 4] = [
         ("kind", &[1, 0]),
         ("stored", &0x0102_u32.to_le_bytes()),
@@ -437,15 +472,23 @@ fn a_block_header_has_its_fields_where_the_page_says() {
 #[test]
 fn runs_and_indexes_have_their_fields_where_the_page_says() {
     let run = Run { lsn: Lsn(0x0102), position: 0x0304, time_us: 0x0506, count: 0x0708 };
-    check("Run", &run.encode(), &[
-        ("lsn", &0x0102_u64.to_le_bytes()),
-        ("position", &0x0304_u64.to_le_bytes()),
-        ("time_us", &0x0506_u64.to_le_bytes()),
-        ("count", &0x0708_u32.to_le_bytes()),
-    ]);
+    check(
+        "Run",
+        &run.encode(),
+        &[
+            ("lsn", &0x0102_u64.to_le_bytes()),
+            ("position", &0x0304_u64.to_le_bytes()),
+            ("time_us", &0x0506_u64.to_le_bytes()),
+            ("count", &0x0708_u32.to_le_bytes()),
+        ],
+    );
     let mut index = ActiveIndex::default();
     index.push(Entry { base: Offset(0), position: 0, first_time_us: 1, last_time_us: 2 }, Offset(0x0102), 0x3000);
-    index.push(Entry { base: Offset(0x0102), position: 0x3000, first_time_us: 3, last_time_us: 4 }, Offset(0x0304), 0x5000);
+    index.push(
+        Entry { base: Offset(0x0102), position: 0x3000, first_time_us: 3, last_time_us: 4 },
+        Offset(0x0304),
+        0x5000,
+    );
     let header = FileHeader {
         kind: FileKind::Segment,
         compatible_flags: 0,
@@ -459,16 +502,24 @@ fn runs_and_indexes_have_their_fields_where_the_page_says() {
     };
     let bytes = index.encode(&header);
     let head = &bytes[FILE_HEADER_BYTES..];
-    check("Index head", head, &[
-        ("count", &2_u32.to_le_bytes()),
-        ("crc", &crc(b"", head, 4)),
-        ("end", &0x0304_u64.to_le_bytes()),
-        ("data_end", &0x5000_u64.to_le_bytes()),
-    ]);
-    check("Index entry", &bytes[ENTRIES_AT + ENTRY_BYTES..], &[
-        ("base", &0x0102_u64.to_le_bytes()),
-        ("position", &0x3000_u64.to_le_bytes()),
-        ("first_time_us", &3_u64.to_le_bytes()),
-        ("last_time_us", &4_u64.to_le_bytes()),
-    ]);
+    check(
+        "Index head",
+        head,
+        &[
+            ("count", &2_u32.to_le_bytes()),
+            ("crc", &crc(b"", head, 4)),
+            ("end", &0x0304_u64.to_le_bytes()),
+            ("data_end", &0x5000_u64.to_le_bytes()),
+        ],
+    );
+    check(
+        "Index entry",
+        &bytes[ENTRIES_AT + ENTRY_BYTES..],
+        &[
+            ("base", &0x0102_u64.to_le_bytes()),
+            ("position", &0x3000_u64.to_le_bytes()),
+            ("first_time_us", &3_u64.to_le_bytes()),
+            ("last_time_us", &4_u64.to_le_bytes()),
+        ],
+    );
 }

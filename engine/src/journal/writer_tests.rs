@@ -19,7 +19,7 @@ const FILE_BYTES: u64 = 32 << 10;
 
 /// A writer over one free file that still holds what an earlier use left in it.
 fn writer(disk: &SimDisk, inbox: &Arc<Queue<Sequenced>>, outbox: &Arc<Queue<Group>>) -> Writer {
-    disk.write_file("journal/slot-000", &[0xee; FILE_BYTES as usize]);
+    disk.write_file("journal/slot-000", &vec![0xee; FILE_BYTES as usize]);
     let files = Files { free: vec![Slot(0)], next_file_no: 1, ..Files::default() };
     let marks = Arc::new(Marks::default());
     let identity =

@@ -20,13 +20,13 @@ use tillroll_tests::{
 
 /// One record as a reader gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub(crate) struct Seen {
     value: Vec<u8>,
     append_time_us: i64,
 }
 
 /// The directory, durable and closed by a kill.
-pub struct Directory {
+pub(crate) struct Directory {
     /// What the disk holds.
     pub disk: SimDisk,
     /// Every record of every lane.
@@ -40,7 +40,7 @@ pub struct Directory {
 const TOPICS: [(&str, Codec); 3] = [("plain", Codec::None), ("packed", Codec::Lz4), ("dense", Codec::Zstd)];
 
 /// Files as small as they go, since each of their bytes costs an open.
-pub fn small() -> Settings {
+pub(crate) fn small() -> Settings {
     Settings {
         journal_file_bytes: 24 << 10,
         group_bytes: 8 << 10,
@@ -68,7 +68,7 @@ impl Loader {
         let mut batches = Vec::new();
         for (part, (topic, lane)) in self.lanes[to].iter().enumerate() {
             let records = usize::try_from(self.dice.between(1, 3)).expect("small");
-            let filling = usize::try_from(self.dice.between(200, 900)).expect("small");
+            let filling = usize::try_from(self.dice.between(200, 1_500)).expect("small");
             let values: Vec<_> = (0..records).map(|place| value(self.made, part, place, filling)).collect();
             let content = Content::Plain(record_set(&values));
             batches.push(AppendBatch {
@@ -101,6 +101,10 @@ impl Loader {
         assert_eq!(status.checkpointed, status.durable, "the checkpoint stands for all of it");
     }
 
+    fn segments(&self, lane: usize) -> usize {
+        self.world.engine.segments(self.lanes[lane].1).expect("the topic is alive").len()
+    }
+
     /// Sealed segments of each lane at least.
     fn sealed(&self) -> usize {
         let count = |lane| self.world.engine.segments(lane).expect("alive").iter().filter(|row| row.sealed).count();
@@ -124,25 +128,38 @@ fn start(disk: &SimDisk, seed: u64) -> Loader {
 
 /// Makes the directory: three topics, two sealed segments of each and one that grows, a torn end that was put aside,
 /// two checkpoints and more, and frames in two journal files that no checkpoint stands for.
-pub fn make(seed: u64) -> Directory {
+pub(crate) fn make(seed: u64) -> Directory {
     let disk = SimDisk::new(seed);
     let mut loader = start(&disk, seed);
-    while loader.sealed() < 2 {
+    loop {
         loader.append(0..3);
         loader.append(0..3);
         loader.checkpoint();
+        if loader.sealed() >= 2 {
+            break;
+        }
         loader.world.env.advance(60_000_000);
     }
+    // A second block for two of the growing segments.
     loader.append(0..2);
     disk.crash(Crash::Kill);
     tear(&disk);
     loader.world = World::open(&disk, small(), seed).expect("a torn end does not stop the start");
     assert!(loader.world.report.quarantined.is_some(), "the torn end is put aside");
     loader.checkpoint();
-    // One group of several frames, then groups of one, into the next file.
+    // One group of several frames, then groups of one, into the next file. The clock has gone on far enough for the
+    // next whole block of a lane to begin a segment that no checkpoint lists.
+    loader.world.env.advance(600_000_000);
     let many: Vec<_> = (0..3).map(|lane| loader.send(lane..lane + 1).1).collect();
-    many.iter().for_each(|ticket| drop(loader.world.wait(ticket).expect("answered").expect("accepted")));
-    (0..3).for_each(|_| drop(loader.append(0..3)));
+    for ticket in &many {
+        loader.world.wait(ticket).expect("answered").expect("accepted");
+    }
+    loader.append(0..3);
+    let listed = loader.segments(2);
+    while loader.segments(2) == listed {
+        loader.append(2..3);
+        loader.world.driver.settle(100_000);
+    }
     let (last, answer) = loader.append(1..3);
     let before = loader.world.engine.status();
     assert!(before.checkpointed < before.durable && before.journal_files > 1, "{before:?}");
@@ -172,14 +189,17 @@ fn read_all(disk: &SimDisk, values: &BTreeMap<Lane, Vec<Vec<u8>>>, seed: u64) ->
     assert_eq!(world.report.findings, Vec::<String>::new());
     let mut lanes = BTreeMap::new();
     for (lane, values) in values {
-        let mut seen = Vec::new();
+        let mut records = Vec::new();
         let lost = read(&world.engine, *lane, |_, record| {
-            seen.push(record);
+            records.push(record);
             Ok(())
         });
         assert_eq!(lost, Ok(Vec::new()));
-        assert!(seen.iter().map(|record| &record.value).eq(values), "the whole directory reads back as it was written");
-        lanes.insert(*lane, seen);
+        assert!(
+            records.iter().map(|record| &record.value).eq(values),
+            "a whole directory reads back as it was written"
+        );
+        lanes.insert(*lane, records);
     }
     lanes
 }
@@ -229,7 +249,7 @@ fn read(
 
 impl Directory {
     /// Reads a lane and holds every record that can be read against what was written.
-    pub fn check(&self, engine: &Engine, lane: Lane) -> Result<Vec<Range<u64>>, String> {
+    pub(crate) fn check(&self, engine: &Engine, lane: Lane) -> Result<Vec<Range<u64>>, String> {
         let wanted = &self.lanes[&lane];
         let mut count = 0;
         let lost = read(engine, lane, |offset, seen| {
@@ -245,7 +265,7 @@ impl Directory {
     }
 
     /// The producer's last append, sent once more, is answered as it was.
-    pub fn retry(&self, world: &mut World) -> Result<(), String> {
+    pub(crate) fn retry(&self, world: &mut World) -> Result<(), String> {
         let ticket = world.engine.try_append(self.last.clone());
         match world.wait(&ticket) {
             Some(Ok(again)) if again == (Appended { duplicate: true, ..self.answer.clone() }) => Ok(()),

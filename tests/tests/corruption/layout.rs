@@ -12,7 +12,7 @@ use tillroll_engine::{
 
 /// What came of a damaged byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The open was refused, and the error names the damage.
     Refused,
     /// Reads of the affected records say so; all others are right.
@@ -27,7 +27,7 @@ use Outcome::{Damaged, Refused, Reported, Silent};
 
 /// Bytes of which the same is true.
 #[derive(Debug)]
-pub struct Class {
+pub(crate) struct Class {
     /// Its name; harmless ones are listed in `docs/format.md` by it.
     pub name: &'static str,
     /// What may come of damage.
@@ -36,17 +36,17 @@ pub struct Class {
 
 impl Class {
     /// Whether damage may stay unseen.
-    pub fn is_harmless(&self) -> bool {
+    pub(crate) fn is_harmless(&self) -> bool {
         self.may.contains(&Silent)
     }
 
     /// Whether nobody reads it while another copy is whole: any of its bytes may be anything.
-    pub fn is_unread(&self) -> bool {
+    pub(crate) fn is_unread(&self) -> bool {
         self.may == [Silent]
     }
 
     /// Whether it is room that was taken ahead.
-    pub fn is_room(&self) -> bool {
+    pub(crate) fn is_room(&self) -> bool {
         [SEGMENT_BEHIND_END.name, SEGMENT_UNLISTED.name].contains(&self.name)
     }
 }
@@ -55,7 +55,7 @@ macro_rules! classes {
     ($($id:ident $name:literal $may:expr;)*) => {
         $(const $id: Class = Class { name: $name, may: &$may };)*
         /// All of them.
-        pub const CLASSES: &[Class] = &[$($id),*];
+        pub(crate) const CLASSES: &[Class] = &[$($id),*];
     };
 }
 
@@ -85,7 +85,7 @@ classes! {
 
 /// Neighbouring bytes of one class.
 #[derive(Clone, Debug)]
-pub struct Span {
+pub(crate) struct Span {
     /// Where in the file.
     pub range: Range<usize>,
     /// Of which class.
@@ -113,7 +113,7 @@ fn size(number: u64) -> usize {
 }
 
 /// All files, and what their bytes are; every byte is in exactly one span.
-pub fn files(disk: &SimDisk) -> BTreeMap<String, Vec<Span>> {
+pub(crate) fn files(disk: &SimDisk) -> BTreeMap<String, Vec<Span>> {
     let contents: BTreeMap<String, Vec<u8>> =
         disk.files().into_iter().map(|path| (path.clone(), disk.read_file(&path))).collect();
     let newest = ["tables-a", "tables-b"].into_iter().max_by_key(|path| number(&contents[*path], 16));
@@ -162,8 +162,12 @@ struct Tip {
 /// The chain from the newest checkpoint on, and all other files of the journal.
 fn journal(contents: &BTreeMap<String, Vec<u8>>, newest: &str) -> BTreeMap<String, Vec<Span>> {
     let tables = &contents[newest];
-    let mut tip =
-        Tip { lsn: number(tables, 40), crc: word(tables, 48), file_no: number(tables, 80), at: size(number(tables, 88)) };
+    let mut tip = Tip {
+        lsn: number(tables, 40),
+        crc: word(tables, 48),
+        file_no: number(tables, 80),
+        at: size(number(tables, 88)),
+    };
     let files: Vec<(&String, &Vec<u8>)> = contents.iter().filter(|(path, _)| path.starts_with("journal/")).collect();
     let headed = || files.iter().filter(|(_, bytes)| bytes[..4] == *b"TLRF");
     let mut spans = BTreeMap::new();
@@ -197,8 +201,7 @@ fn frames(bytes: &[u8], tip: &mut Tip) -> Vec<Span> {
         tip.lsn += 1;
         tip.crc = word(bytes, start + 12);
         tip.at = start + word(bytes, start + 16) as usize;
-        let parts =
-            [(start..body, &FRAME_HEADER), (body..body_end, &FRAME_BODY), (body_end..tip.at, &GROUP_PADDING)];
+        let parts = [(start..body, &FRAME_HEADER), (body..body_end, &FRAME_BODY), (body_end..tip.at, &GROUP_PADDING)];
         found.extend(parts.map(|(range, class)| Span { lsn: Some(tip.lsn), ..span(range, class) }));
     }
     let zeros = bytes.len().min(tip.at + 4_096);
@@ -245,11 +248,12 @@ fn lane(contents: &BTreeMap<String, Vec<u8>>, mut row: Row<'_>, spans: &mut BTre
     for _ in 0..row.take(4) {
         let [_id, base, end] = [(); 3].map(|()| row.take(8));
         let (generation, sealed, data_end) = (row.take(4), row.take(1) == 1, size(row.take(8)));
-        row.take(4 + 8 + 8);
+        let [_last_crc, _first_time, _last_time] = [4, 8, 8].map(|count| row.take(count));
         let stem = format!("data/{topic:016x}/{partition}/{base:020}-{generation:08x}");
         let path = format!("{stem}.log");
-        spans.insert(path.clone(), blocks(&contents[&path], lane, base..end, data_end, sealed));
         let index = format!("{stem}.index");
+        let is_indexed = sealed && contents.contains_key(&index);
+        spans.insert(path.clone(), blocks(&contents[&path], lane, base..end, data_end, is_indexed));
         if let Some(bytes) = contents.get(&index) {
             spans.insert(index, vec![Span { loses: Some((lane, 0..0)), ..span(0..bytes.len(), &INDEX) }]);
         }
@@ -257,16 +261,17 @@ fn lane(contents: &BTreeMap<String, Vec<u8>>, mut row: Row<'_>, spans: &mut BTre
 }
 
 /// The blocks of one segment.
-fn blocks(bytes: &[u8], lane: Lane, offsets: Range<u64>, data_end: usize, sealed: bool) -> Vec<Span> {
-    let with = |range: Range<usize>, class, loses: Range<u64>| Span { loses: Some((lane, loses)), ..span(range, class) };
+fn blocks(bytes: &[u8], lane: Lane, offsets: Range<u64>, data_end: usize, is_indexed: bool) -> Vec<Span> {
+    let with =
+        |range: Range<usize>, class, loses: Range<u64>| Span { loses: Some((lane, loses)), ..span(range, class) };
     let mut found = vec![with(0..4_096, &SEGMENT_HEADER, offsets.clone())];
     let mut at = 4_096;
     while at < data_end {
         assert_eq!(&bytes[at..at + 4], b"TLRB", "a block begins here");
         let block = number(bytes, at + 72)..number(bytes, at + 80);
         let behind = at + word(bytes, at + 16) as usize;
-        // A growing segment has no index file: without this header nobody knows where the next block begins.
-        let header = if sealed { block.clone() } else { offsets.clone() };
+        // Without an index file nobody knows where the next block begins but by this header.
+        let header = if is_indexed { block.clone() } else { offsets.clone() };
         found.push(with(at..at + 384, &BLOCK_HEADER, header));
         found.push(with(at + 384..behind, &BLOCK_BODY, block));
         at = behind;

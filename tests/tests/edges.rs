@@ -1,0 +1,232 @@
+//! Goal: the edges of the engine's rules hold: a full disk, a full journal, a log whose writes are off, producers that
+//! come and go. Method: the log on the simulated disk under a seeded scheduler, each edge reached on purpose.
+
+use tillroll_engine::{
+    disk::sim::{CallKind, Crash, Fault, SimDisk},
+    error::Refusal,
+    id::{Lane, Offset, Partition},
+    request::{Append, AppendBatch, Appended, Content, InitProducer, Stamp, TopicConfig},
+    settings::Settings,
+};
+use tillroll_tests::{
+    ledger::read_lane,
+    world::{World, record_set, settings},
+};
+
+fn open(disk: &SimDisk, settings: Settings) -> World {
+    World::open(disk, settings, 3).expect("it opens")
+}
+
+fn topic(world: &mut World, name: &str) -> Lane {
+    let config = TopicConfig { partitions: 1, segment_bytes: 64 << 10, ..TopicConfig::default() };
+    let ticket = world.engine.create_topic(name, config, false);
+    let created = world.wait(&ticket).expect("answered").expect("created");
+    Lane { topic: created.topic.id, partition: Partition(0) }
+}
+
+fn request(topic: &str, values: &[Vec<u8>], stamp: Option<Stamp>) -> Append {
+    let content = Content::Plain(record_set(values));
+    let batch = AppendBatch { topic: topic.to_owned(), topic_id: None, partition: Some(Partition(0)), content };
+    Append { batches: vec![batch], stamp, ..Append::default() }
+}
+
+fn append(world: &mut World, topic: &str, stamp: Option<Stamp>) -> Result<Appended, Refusal> {
+    let ticket = world.engine.try_append(request(topic, &[vec![7; 900], vec![8; 900]], stamp));
+    world.wait(&ticket).expect("answered")
+}
+
+fn stamp(epoch: u64, sequence: u64) -> Option<Stamp> {
+    Some(Stamp { producer: "loader".into(), epoch, sequence, answered_below: 0 })
+}
+
+fn register(world: &mut World, name: Option<&str>, idle_expiry_ms: u64) -> Result<(String, u64), Refusal> {
+    let ticket = world.engine.init_producer(InitProducer { name: name.map(str::to_owned), idle_expiry_ms });
+    world.wait(&ticket).expect("answered").map(|opened| (opened.name, opened.epoch))
+}
+
+/// Leaves no byte free.
+fn fill(disk: &SimDisk) -> u64 {
+    let space = disk.handle().space().expect("the disk says");
+    disk.set_capacity(space.total - space.free);
+    space.total
+}
+
+#[test]
+fn a_full_disk_refuses_appends_and_everything_else_works() {
+    let disk = SimDisk::new(11);
+    let settings = Settings { space_floor_bytes: 32 << 10, ..settings() };
+    let mut world = open(&disk, settings.clone());
+    let (lane, brief) = (topic(&mut world, "orders"), topic(&mut world, "brief"));
+    let mut accepted = 0;
+    while accepted < 200 {
+        append(&mut world, "orders", None).expect("there is room");
+        append(&mut world, "brief", None).expect("there is room");
+        accepted += 2;
+        world.env.advance(200_000);
+    }
+    let before = read_lane(&world.engine, lane).expect("reads");
+    let total = fill(&disk);
+    world.env.advance(200_000);
+    let refused = append(&mut world, "orders", None).expect_err("there is no room");
+    assert!(matches!(refused, Refusal::DiskFull { free, needed } if free < needed), "{refused}");
+    assert_eq!(read_lane(&world.engine, lane).expect("reads work"), before);
+    register(&mut world, Some("loader"), 0).expect("registrations work from the reserve");
+    // A restart works, reads work, and deleting gives space back.
+    drop(world);
+    disk.crash(Crash::Kill);
+    let mut world = open(&disk, settings.clone());
+    assert_eq!(read_lane(&world.engine, lane).expect("reads work"), before);
+    assert!(matches!(append(&mut world, "orders", None), Err(Refusal::DiskFull { .. })));
+    let ticket = world.engine.delete_topic("brief", brief.topic);
+    world.wait(&ticket).expect("answered").expect("deletes work");
+    for _ in 0..200 {
+        world.env.advance(500_000);
+        world.driver.settle(100_000);
+    }
+    assert!(
+        !disk.files().iter().any(|path| path.starts_with(&format!("data/{}", brief.topic.hex()))),
+        "files are gone"
+    );
+    disk.set_capacity(total);
+    world.env.advance(200_000);
+    let appended = append(&mut world, "orders", None).expect("there is room again");
+    assert_eq!(appended.batches[0].base, Offset(before.len() as u64), "no offset was consumed by a refusal");
+}
+
+#[test]
+fn a_full_journal_refuses_when_nothing_will_empty_it() {
+    let disk = SimDisk::new(12);
+    let mut world = open(&disk, Settings { hold_checkpoints: true, tail_bytes: 64 << 20, ..settings() });
+    let lane = topic(&mut world, "orders");
+    let mut accepted = 0;
+    let refused = loop {
+        match append(&mut world, "orders", None) {
+            Ok(_) => accepted += 2,
+            Err(refusal) => break refusal,
+        }
+        assert!(accepted < 100_000, "the journal never fills");
+    };
+    assert!(matches!(refused, Refusal::JournalFull { files: 7, limit: 6 }), "{refused}");
+    // Deletes and registrations still have files of their own; what was accepted survives a power cut.
+    register(&mut world, Some("loader"), 0).expect("controls are not refused");
+    drop(world);
+    disk.crash(Crash::Power);
+    let world = open(&disk, settings());
+    assert_eq!(read_lane(&world.engine, lane).expect("reads").len(), accepted);
+}
+
+#[test]
+fn a_failed_sync_turns_writes_off_and_leaves_reads_on() {
+    let disk = SimDisk::new(13);
+    let mut world = open(&disk, settings());
+    let lane = topic(&mut world, "orders");
+    register(&mut world, Some("loader"), 0).expect("registered");
+    append(&mut world, "orders", stamp(1, 1)).expect("accepted");
+    world.driver.settle(10_000);
+    disk.fail_at_kind(CallKind::Sync, 1, Fault::Error);
+    let unknown = append(&mut world, "orders", stamp(1, 2)).expect_err("the sync failed under it");
+    assert!(matches!(unknown, Refusal::OutcomeUnknown(_)), "{unknown}");
+    let refused = append(&mut world, "orders", stamp(1, 2)).expect_err("writes are off");
+    assert!(matches!(refused, Refusal::Poisoned(_)), "{refused}");
+    assert_eq!(read_lane(&world.engine, lane).expect("reads go on").len(), 2);
+    let (syncs, writes) = (|| disk.changes_by_kind()[&CallKind::Sync], || disk.changes_by_kind()[&CallKind::Write]);
+    let before = (syncs(), writes());
+    world.env.advance(60_000_000);
+    world.driver.settle(10_000);
+    assert_eq!((syncs(), writes()), before, "nothing is written or synced after a failure");
+    // Only a new process goes on, and the retry learns the truth.
+    drop(world);
+    disk.crash(Crash::Power);
+    let mut world = open(&disk, settings());
+    register(&mut world, Some("loader"), 0).expect("registered again");
+    let stands = read_lane(&world.engine, lane).expect("reads").len() == 4;
+    let again = append(&mut world, "orders", stamp(2, 2)).expect("answered");
+    assert_eq!(again.duplicate, stands);
+    assert_eq!(again.batches[0].base, Offset(2));
+    assert_eq!(read_lane(&world.engine, lane).expect("reads").len(), 4);
+}
+
+#[test]
+fn a_nameless_producer_expires_by_a_frame_and_is_never_taken_for_a_new_one() {
+    let disk = SimDisk::new(14);
+    let mut world = open(&disk, settings());
+    topic(&mut world, "orders");
+    let (name, epoch) = register(&mut world, None, 60_000).expect("registered");
+    let own = |sequence| Some(Stamp { producer: name.clone(), epoch, sequence, answered_below: 0 });
+    append(&mut world, "orders", own(1)).expect("accepted");
+    world.env.advance(59_000_000);
+    append(&mut world, "orders", own(2)).expect("still known");
+    world.env.advance(200_000_000);
+    world.driver.settle(10_000);
+    let refused = append(&mut world, "orders", own(3)).expect_err("it expired");
+    assert!(matches!(refused, Refusal::ProducerUnknown { .. }), "{refused}");
+    let anew = register(&mut world, Some(&name), 60_000).expect_err("a made-up name is not given twice");
+    assert!(matches!(anew, Refusal::ProducerUnknown { .. }), "{anew}");
+    drop(world);
+    disk.crash(Crash::Power);
+    let mut world = open(&disk, settings());
+    assert!(matches!(append(&mut world, "orders", own(2)), Err(Refusal::ProducerUnknown { .. })));
+}
+
+#[test]
+fn a_clock_that_jumps_back_changes_neither_order_nor_times() {
+    let disk = SimDisk::new(15);
+    let mut world = open(&disk, settings());
+    topic(&mut world, "orders");
+    let first = append(&mut world, "orders", None).expect("accepted");
+    world.env.jump(5);
+    let second = append(&mut world, "orders", None).expect("accepted");
+    assert!(second.append_time_us >= first.append_time_us);
+    assert_eq!(second.batches[0].base, Offset(2));
+}
+
+#[test]
+fn a_newer_epoch_fences_the_older_and_answers_stay() {
+    let disk = SimDisk::new(16);
+    let mut world = open(&disk, settings());
+    topic(&mut world, "orders");
+    register(&mut world, Some("loader"), 0).expect("registered");
+    let first = append(&mut world, "orders", stamp(1, 1)).expect("accepted");
+    register(&mut world, Some("loader"), 0).expect("taken over");
+    assert!(matches!(append(&mut world, "orders", stamp(1, 2)), Err(Refusal::ProducerFenced { current: 2, .. })));
+    let again = append(&mut world, "orders", stamp(2, 1)).expect("answered");
+    assert!(again.duplicate && again.batches == first.batches);
+    for sequence in 2..=300 {
+        append(&mut world, "orders", stamp(2, sequence)).expect("accepted");
+    }
+    assert!(matches!(append(&mut world, "orders", stamp(2, 44)), Err(Refusal::SequenceForgotten { oldest: 45, .. })));
+    assert!(append(&mut world, "orders", stamp(2, 45)).expect("answered").duplicate);
+    assert!(matches!(append(&mut world, "orders", stamp(2, 302)), Err(Refusal::SequenceGap { next: 301, .. })));
+    let other = request("orders", &[vec![1]], stamp(2, 300));
+    let ticket = world.engine.try_append(other);
+    assert!(matches!(world.wait(&ticket), Some(Err(Refusal::SequenceReused { .. }))));
+}
+
+#[test]
+fn a_record_that_looks_like_a_frame_does_not_stop_a_restart() {
+    // A frame header claims that frames up to 2^60 are durable; found at an aligned position it would refuse the start.
+    let claim = tillroll_engine::journal::frame::FrameHeader {
+        flags: 3,
+        frame_len: 4_096,
+        durable_lsn: tillroll_engine::id::Lsn(1 << 60),
+        lsn: tillroll_engine::id::Lsn((1 << 60) + 1),
+        ..Default::default()
+    };
+    let disk = SimDisk::new(17);
+    let mut world = open(&disk, settings());
+    let lane = topic(&mut world, "orders");
+    for seed in [0, crc32fast::hash(&[0; 16])] {
+        let (header, _) = claim.encode(seed);
+        // Headers at every multiple of 8, so that one of them is aligned wherever the value lies.
+        let value: Vec<u8> = header.iter().copied().cycle().take(40_000).collect();
+        for shift in 0..20 {
+            let values = vec![value[shift * 8..30_000].to_vec()];
+            let ticket = world.engine.try_append(request("orders", &values, None));
+            world.wait(&ticket).expect("answered").expect("accepted");
+        }
+    }
+    drop(world);
+    disk.crash(Crash::Power);
+    let world = open(&disk, settings());
+    assert_eq!(read_lane(&world.engine, lane).expect("reads").len(), 40);
+}
