@@ -3,7 +3,7 @@
 //! `docs/errors.md` is its public form; a test holds the two equal. Clients decide by the reason; the code only says
 //! it to programs that know nothing of Tillroll.
 
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 
 use tillroll_engine::{
     error::{ReadFault, Refusal, Sized},
@@ -17,6 +17,8 @@ use tonic_types::{ErrorDetails, StatusExt, pb};
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// Details travel in a header, and some clients take no more than 8 KiB of them.
 const VALUE_CHARS_MAX: usize = 512;
+/// See [`VALUE_CHARS_MAX`].
+const MESSAGE_CHARS_MAX: usize = 1_024;
 
 /// Everything that is said of one refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,12 +38,14 @@ pub struct Facts {
 impl Facts {
     /// A refusal with no facts yet.
     pub fn new(reason: &'static str, code: Code, message: impl Into<String>) -> Self {
-        Self { reason, code, message: message.into(), metadata: Vec::new(), is_retryable: false }
+        // Names that clients made up stand in messages, and a message travels in a header.
+        let message = message.into().chars().take(MESSAGE_CHARS_MAX).collect();
+        Self { reason, code, message, metadata: Vec::new(), is_retryable: false }
     }
 
     /// Adds a fact.
     #[must_use]
-    pub fn with(mut self, key: &'static str, value: impl ToString) -> Self {
+    pub fn with(mut self, key: &'static str, value: impl Display) -> Self {
         let value: String = value.to_string().chars().take(VALUE_CHARS_MAX).collect();
         self.metadata.push((key, value));
         self
@@ -150,10 +154,8 @@ pub fn of_refusal(refusal: &Refusal) -> Facts {
             precondition(reason::TOPIC_RECREATED, message).with(key::TOPIC, topic).with(key::TOPIC_ID, id)
         }
         Refusal::TopicExists { topic, differences } => {
-            let listed: Vec<String> = differences
-                .iter()
-                .map(|one| format!("{} is {}, asked {}", one.field, one.has, one.asked))
-                .collect();
+            let listed: Vec<String> =
+                differences.iter().map(|one| format!("{} is {}, asked {}", one.field, one.has, one.asked)).collect();
             let listed = listed.join("; ");
             let message = format!("topic {topic:?} exists with another configuration: {listed}");
             Facts::new(reason::TOPIC_EXISTS, Code::AlreadyExists, message)
@@ -170,6 +172,19 @@ pub fn of_refusal(refusal: &Refusal) -> Facts {
                 .with(key::LIMIT, if actual > max { max } else { min })
                 .with(key::ACTUAL, actual)
         }
+        Refusal::ExpectedOffsetMismatch { checks } => mismatch(checks),
+        Refusal::ProducerUnknown { .. }
+        | Refusal::ProducerFenced { .. }
+        | Refusal::SequenceGap { .. }
+        | Refusal::SequenceForgotten { .. }
+        | Refusal::SequenceReused { .. } => of_producer(refusal),
+        other => of_batch(other).unwrap_or_else(|| of_state(refusal)),
+    }
+}
+
+/// Refusals of what was sent; none for others.
+fn of_batch(refusal: &Refusal) -> Option<Facts> {
+    Some(match refusal {
         Refusal::TooLarge { what, batch, limit, actual } => too_large(*what, *batch, *limit, *actual),
         Refusal::Empty { batch } => {
             let place = batch.map_or_else(|| "append".to_owned(), |batch| format!("batches[{batch}]"));
@@ -197,12 +212,13 @@ pub fn of_refusal(refusal: &Refusal) -> Facts {
         Refusal::BadRecord { batch, fault } => bad_record(*batch, fault),
         Refusal::PartitionRequired { batch } => required(
             &format!("batches[{batch}].partition"),
-            format!("batches[{batch}] is encoded, so it must name its partition; send plain records to have them routed"),
+            format!(
+                "batches[{batch}] is encoded, so it must name its partition; send plain records to have them routed"
+            ),
         )
         .with(key::BATCH, batch),
-        Refusal::ExpectedOffsetMismatch { checks } => mismatch(checks),
-        other => of_refusal_of_state(other),
-    }
+        _ => return None,
+    })
 }
 
 fn mismatch(checks: &[tillroll_engine::error::FailedCheck]) -> Facts {
@@ -223,8 +239,8 @@ fn mismatch(checks: &[tillroll_engine::error::FailedCheck]) -> Facts {
     })
 }
 
-/// Refusals that rest on the state of the log, a producer or the disk.
-fn of_refusal_of_state(refusal: &Refusal) -> Facts {
+/// Refusals that rest on what is known of a producer.
+fn of_producer(refusal: &Refusal) -> Facts {
     match refusal {
         Refusal::ProducerUnknown { producer } => {
             let message = format!("producer {producer:?} is not registered (any more); call InitProducer");
@@ -257,6 +273,13 @@ fn of_refusal_of_state(refusal: &Refusal) -> Facts {
             let message = format!("sequence {sequence} of producer {producer:?} was accepted with other content");
             precondition(reason::SEQUENCE_REUSED, message).with(key::PRODUCER, producer).with(key::SEQUENCE, sequence)
         }
+        other => of_state(other),
+    }
+}
+
+/// Refusals that rest on limits, the log or the disk.
+fn of_state(refusal: &Refusal) -> Facts {
+    match refusal {
         Refusal::ProducersFull { limit } => {
             exhausted(reason::PRODUCERS_FULL, format!("{limit} producers are registered, no more fit"))
                 .with(key::LIMIT, limit)
@@ -340,7 +363,8 @@ fn bad_record(batch: usize, fault: &RecordFault) -> Facts {
         RecordFault::KeyTooLarge { index, limit, actual } => {
             (reason::RECORD_TOO_LARGE, Some(index), "key", Some((limit, actual)))
         }
-        RecordFault::TooManyHeaders { index, limit, actual } | RecordFault::HeadersTooLarge { index, limit, actual } => {
+        RecordFault::TooManyHeaders { index, limit, actual }
+        | RecordFault::HeadersTooLarge { index, limit, actual } => {
             (reason::RECORD_TOO_LARGE, Some(index), "headers", Some((limit, actual)))
         }
         RecordFault::TombstoneWithoutKey { index } => (reason::FIELD_INVALID, Some(index), "key", None),

@@ -3,9 +3,7 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use tillroll_engine::engine::Engine;
-use tillroll_proto::v1::{
-    log_service_server::LogServiceServer, topic_service_server::TopicServiceServer,
-};
+use tillroll_proto::v1::{log_service_server::LogServiceServer, topic_service_server::TopicServiceServer};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;

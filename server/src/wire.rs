@@ -5,6 +5,7 @@ use tillroll_engine::{
     batch::Batch,
     codec::Codec,
     id::{Offset, Partition},
+    limits,
     request::{
         Append, AppendBatch, Appended, AppendedBatch, Check, Content, CursorCommit, ProducerOpened, Stamp, Start,
         TopicConfig, TopicView,
@@ -26,6 +27,13 @@ pub fn append(request: v1::AppendRequest) -> Result<Append, Facts> {
     if let Some(need) = request.needs.iter().find(|need| !FEATURES.contains(&need.as_str())) {
         return Err(unsupported(need));
     }
+    for (field, count) in [("checks", request.checks.len()), ("commits", request.commits.len())] {
+        if count > limits::APPEND_BATCHES_MAX {
+            let message = format!("{field} has {count} entries, the limit is {}", limits::APPEND_BATCHES_MAX);
+            let facts = Facts::new(reason::APPEND_TOO_LARGE, Code::InvalidArgument, message).with(key::FIELD, field);
+            return Err(facts.with(key::LIMIT, limits::APPEND_BATCHES_MAX).with(key::ACTUAL, count));
+        }
+    }
     let batches = request.batches.into_iter().enumerate().map(|(index, batch)| append_batch(index, batch));
     let checks = request.checks.into_iter().enumerate().map(|(index, check)| append_check(index, check));
     Ok(Append {
@@ -44,11 +52,14 @@ pub fn append(request: v1::AppendRequest) -> Result<Append, Facts> {
 fn append_batch(index: usize, batch: v1::AppendBatch) -> Result<AppendBatch, Facts> {
     let field = format!("batches[{index}].content");
     let content = match batch.content {
-        None => return Err(required(&field, format!("{field} is not set, or of a kind that this broker does not know"))),
+        None => {
+            return Err(required(&field, format!("{field} is not set, or of a kind that this broker does not know")));
+        }
         Some(v1::append_batch::Content::Records(set)) => Content::Plain(set.encode_to_vec().into()),
         Some(v1::append_batch::Content::Encoded(encoded)) => Content::Encoded(Batch {
-            codec: codec(encoded.codec, &format!("batches[{index}].encoded.codec"))?
-                .ok_or_else(|| required(&format!("batches[{index}].encoded.codec"), "say how the data is compressed"))?,
+            codec: codec(encoded.codec, &format!("batches[{index}].encoded.codec"))?.ok_or_else(|| {
+                required(&format!("batches[{index}].encoded.codec"), "say how the data is compressed")
+            })?,
             record_count: encoded.record_count,
             decoded_bytes: encoded.decoded_bytes,
             crc32: encoded.crc32,
@@ -100,7 +111,9 @@ pub fn start(start: Option<v1::StartPosition>, field: &str) -> Result<Start, Fac
     use v1::start_position::At;
     let not = |arm: &str| bad_field(field, format!("{field}.{arm} is false; leave it out, or set it to true"));
     match start.and_then(|start| start.at) {
-        None => Err(required(field, format!("{field} says where to start: earliest, latest, offset, append_time_us, …"))),
+        None => {
+            Err(required(field, format!("{field} says where to start: earliest, latest, offset, append_time_us, …")))
+        }
         Some(At::Earliest(true)) => Ok(Start::Earliest),
         Some(At::Latest(true)) => Ok(Start::Latest),
         Some(At::Earliest(false)) => Err(not("earliest")),

@@ -3,8 +3,8 @@
 //! report says so, or reads of the records that it belongs to say so, or the byte is of a class that `docs/format.md`
 //! lists as harmless; and in every case all records that are read are right, and none is silently missing.
 //!
-//! Of the two classes that are nothing but room taken ahead, `segment-behind-end` and `segment-unlisted`, every 16th byte
-//! is changed alone; `TILLROLL_ALL_BYTES=1` takes each. Every span of bytes that may stay unseen is also changed as a
+//! Of the two classes that are nothing but room taken ahead, `segment-behind-end` and `segment-unlisted`, every 16th
+//! byte is changed alone; `TILLROLL_ALL_BYTES=1` takes each. Every span that may stay unseen is also changed as a
 //! whole. `TILLROLL_FILE` and `TILLROLL_BYTE` visit one file or one byte, `TILLROLL_SEED` makes another directory.
 
 #[path = "corruption/directory.rs"]

@@ -3,8 +3,9 @@
 //! Appends go out as prepared batches on append streams, so that what is measured is the broker and the wire and not
 //! how fast a client can encode. Every acked record is read back and proven afterwards ([`verify`]).
 
-mod append;
 mod payload;
+mod lane;
+mod append;
 mod read;
 mod verify;
 

@@ -1,5 +1,6 @@
 //! `tillroll demo`: a broker of its own is killed in the middle of a real shop's orders, started again, and every line
-//! is read back. What is said at the end was proven by comparing with the file ([`proof`]); exit code 1 when it was not.
+//! is read back. What is said at the end was proven by comparing with the file ([`proof`]); when it could not be, the
+//! exit code is 1.
 
 mod broker;
 mod day;

@@ -4,7 +4,7 @@
 
 use std::{
     fmt,
-    io::{self, IsTerminal as _},
+    io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
 };
 
@@ -84,9 +84,9 @@ impl Failure {
         if !self.message.is_empty() {
             let (error, hint) =
                 if colours() { ("\x1b[1;31merror:\x1b[0m", "\x1b[1;36mhint:\x1b[0m") } else { ("error:", "hint:") };
-            eprintln!("{error} {}", self.message);
+            say(&format!("{error} {}", self.message));
             if let Some(text) = &self.hint {
-                eprintln!("{hint} {text}");
+                say(&format!("{hint} {text}"));
             }
         }
         ExitCode::from(self.code as u8)
@@ -128,6 +128,11 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::io("writing the output", &error)
     }
+}
+
+/// Writes a line to standard error. When nobody reads it any more there is nobody to tell, and nothing to stop for.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 /// Colour only for people who want it.

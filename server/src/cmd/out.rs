@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Map, Value};
 
-use crate::cmd::fail::Failure;
+use crate::cmd::fail::{Failure, say};
 
 /// How data is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -35,7 +35,7 @@ impl Out {
     /// A message for whoever watches.
     pub(crate) fn say(self, message: impl AsRef<str>) {
         if !self.quiet {
-            eprintln!("{}", message.as_ref());
+            say(message.as_ref());
         }
     }
 

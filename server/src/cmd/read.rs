@@ -37,7 +37,8 @@ const NEWEST_MAX: u64 = 1_000_000;
   tillroll read orders --format '%p/%o %k %v\\n'
 
 In --format: %p partition, %o offset, %t append time, %k key, %v value, %i id, %y type, %s source, %e event time,
-%T topic, %% a percent sign; \\n \\t \\\\ as usual. What is absent is written as -, bytes that are no text as base64:…")]
+%T topic, %% a percent sign; \\n \\t \\\\ as usual. What is absent is written as -, and bytes that are no text as
+base64:…")]
 pub(crate) struct Read {
     #[command(flatten)]
     connection: Connection,

@@ -6,13 +6,17 @@ use std::{
 };
 
 use clap::Args;
-use tillroll_engine::{driver::threads::Running, open::{OpenError, OpenReport}, settings::Settings};
+use tillroll_engine::{
+    driver::threads::Running,
+    open::{OpenError, OpenReport},
+    settings::Settings,
+};
 use tillroll_server::{Server, ServerSettings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cmd::{
-    fail::{Code, Failure},
+    fail::{Code, Failure, say},
     out::{Out, counted},
 };
 
@@ -39,7 +43,7 @@ pub(crate) struct Serve {
 /// For measuring.
 #[derive(Args, Clone, Copy, Debug)]
 struct Tuning {
-    /// Checkpoint only when the journal is full
+    /// No checkpoints before the end: a full journal refuses appends
     #[arg(long, hide = true)]
     hold_checkpoints: bool,
     /// Threads for connections; the engine has its own
@@ -113,7 +117,7 @@ fn broker(
             .map_err(|error| occupied(listen, &error))?;
         let address = server.local_addr().map_err(|error| Failure::io("asking for the address", &error))?;
         // Others wait for this line, so it is written even when quiet.
-        eprintln!("listening on {address}");
+        say(&format!("listening on {address}"));
         listening(address);
         let stop = CancellationToken::new();
         tokio::spawn(end_on_signals(signals, stop.clone(), out));
@@ -139,16 +143,16 @@ async fn end_on_signals(mut signals: Signals, stop: CancellationToken, out: Out)
 fn warn(report: &OpenReport) {
     if report.dropped_bytes > 0 {
         let kept = report.quarantined.as_ref().map_or_else(String::new, |file| format!("; a copy is in {file}"));
-        eprintln!(
-            "warning: {} behind the last whole group of the journal were never acked and are dropped{kept}",
-            counted(report.dropped_bytes, "byte")
-        );
+        let dropped = counted(report.dropped_bytes, "byte");
+        say(&format!(
+            "warning: {dropped} behind the last whole group of the journal were never acked and are dropped{kept}"
+        ));
     }
     if report.possible_loss {
-        eprintln!("warning: if the power was cut, an acked group may be among them: one node alone cannot decide it");
+        say("warning: if the power was cut, an acked group may be among them: one node alone cannot decide it");
     }
     for finding in &report.findings {
-        eprintln!("warning: {finding}");
+        say(&format!("warning: {finding}"));
     }
 }
 

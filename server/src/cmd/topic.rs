@@ -171,7 +171,7 @@ fn confirm(name: &str, records: u64) -> Result<(), Failure> {
     if !io::stdin().is_terminal() {
         return Err(Failure::usage("deleting asks, and nobody is there to answer").hint("add --yes"));
     }
-    eprint!("delete topic {name} with {}? type its name to go on: ", counted(records, "record"));
+    write!(io::stderr(), "delete topic {name} with {}? type its name to go on: ", counted(records, "record"))?;
     io::stderr().flush()?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(|error| Failure::io("reading the answer", &error))?;

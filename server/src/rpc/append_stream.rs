@@ -13,14 +13,21 @@ use std::{
 };
 
 use futures_core::Stream;
-use tillroll_engine::{engine::Engine, request::{Append, Appended}, ticket::Ticket};
-use tillroll_proto::v1::{
-    self, AppendOutcome, AppendStreamOpened, AppendStreamRequest, AppendStreamResponse,
-    append_outcome::Result as Outcome, append_stream_response::Event,
+use tillroll_engine::{
+    engine::Engine,
+    request::{Append, Appended},
+    ticket::Ticket,
+};
+use tillroll_proto::{
+    reason,
+    v1::{
+        self, AppendOutcome, AppendStreamOpened, AppendStreamRequest, AppendStreamResponse,
+        append_outcome::Result as Outcome, append_stream_response::Event,
+    },
 };
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use super::{HEARTBEAT_MS, STREAM_APPENDS_MAX, STREAM_BYTES_MAX};
 use crate::{
@@ -119,7 +126,7 @@ impl Outcomes {
         let answer = match append {
             Ok(append) => {
                 let engine = self.engine.clone();
-                Answer::Entering(Box::pin(async move { engine.append(append).await }))
+                Answer::Entering(Box::pin(enter(engine, append)))
             }
             Err(facts) => Answer::Refused(facts),
         };
@@ -144,6 +151,11 @@ impl Outcomes {
         self.unanswered.pop_front();
         Some(response(Event::Outcome(outcome)))
     }
+}
+
+/// Owns the handle, so that the future outlives the poll that made it.
+async fn enter(engine: Engine, append: Append) -> Ticket<Appended> {
+    engine.append(append).await
 }
 
 fn append_bytes(append: &Append) -> usize {
@@ -173,7 +185,8 @@ impl Stream for Outcomes {
         }
         // Told to stop: what has come is answered, nothing more is taken in.
         if !this.is_closed && this.stop.as_mut().poll(context).is_ready() {
-            this.is_closed = true;
+            let message = "the broker is shutting down; append again what has no outcome, with the same stamps";
+            this.fail(Facts::new(reason::SHUTTING_DOWN, Code::Unavailable, message).status());
         }
         this.take_in(context);
         if let Some(outcome) = this.outcome(context) {

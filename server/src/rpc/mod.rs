@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use tillroll_engine::{engine::Engine, limits, request::InitProducer};
-use tillroll_proto::v1::{
-    self,
-    log_service_server::LogService,
-};
+use tillroll_proto::v1::{self, log_service_server::LogService};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};

@@ -98,13 +98,17 @@ fn plan(engine: &Engine, request: v1::ReadRequest) -> Result<Plan, Facts> {
     let follow = match v1::ReadStop::try_from(request.stop) {
         Ok(v1::ReadStop::AtEnd) => false,
         Ok(v1::ReadStop::Follow) => true,
-        Ok(v1::ReadStop::Unspecified) => return Err(required("stop", "say where to stop: READ_STOP_AT_END or READ_STOP_FOLLOW")),
+        Ok(v1::ReadStop::Unspecified) => {
+            return Err(required("stop", "say where to stop: READ_STOP_AT_END or READ_STOP_FOLLOW"));
+        }
         Err(_) => return Err(bad_field("stop", format!("stop is {}, which this broker does not know", request.stop))),
     };
     let encoded = match v1::ReadFormat::try_from(request.format) {
         Ok(v1::ReadFormat::Unspecified | v1::ReadFormat::Records) => false,
         Ok(v1::ReadFormat::Encoded) => true,
-        Err(_) => return Err(bad_field("format", format!("format is {}, which this broker does not know", request.format))),
+        Err(_) => {
+            return Err(bad_field("format", format!("format is {}, which this broker does not know", request.format)));
+        }
     };
     let start = wire::start(request.start, "start")?;
     let topic = engine.topic(&request.topic).map_err(|refusal| of_refusal(&refusal))?;
@@ -123,7 +127,8 @@ fn plan(engine: &Engine, request: v1::ReadRequest) -> Result<Plan, Facts> {
         let lane = Lane { topic: topic.id, partition: Partition(partition) };
         let resumed = request.resume.iter().find(|resume| resume.partition == partition);
         let start = resumed.map_or(start, |resume| tillroll_engine::request::Start::Offset(Offset(resume.next_offset)));
-        let with_place = |fault: ReadFault| of_fault(&fault).with(key::TOPIC, &topic.name).with(key::PARTITION, partition);
+        let with_place =
+            |fault: ReadFault| of_fault(&fault).with(key::TOPIC, &topic.name).with(key::PARTITION, partition);
         let next = engine.find(lane, start).map_err(with_place)?;
         let end = engine.extent(lane).map_err(with_place)?.end;
         cursors.push(Cursor { lane, next, end });
@@ -229,15 +234,12 @@ async fn turn(engine: &Engine, plan: &mut Plan, number: usize, sender: &Sender) 
 }
 
 /// Reads from memory at once, and from the disk on a thread that may block.
-async fn read(
-    engine: &Engine,
-    cursor: Cursor,
-    bytes: usize,
-) -> Result<Result<ReadAnswer, ReadFault>, Option<Facts>> {
+async fn read(engine: &Engine, cursor: Cursor, bytes: usize) -> Result<Result<ReadAnswer, ReadFault>, Option<Facts>> {
     if engine.is_in_memory(cursor.lane, cursor.next) {
         return Ok(engine.read(cursor.lane, cursor.next, bytes));
     }
     let engine = engine.clone();
     let reading = tokio::task::spawn_blocking(move || engine.read(cursor.lane, cursor.next, bytes));
-    reading.await.map_err(|_| None)
+    let failed = || Facts::new(reason::SHUTTING_DOWN, Code::Unavailable, "the read was given up; read on from here");
+    reading.await.map_err(|_| Some(failed()))
 }

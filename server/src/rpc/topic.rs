@@ -107,7 +107,11 @@ impl TopicService for Topics {
     ) -> Result<Response<v1::DeleteTopicResponse>, Status> {
         let request = request.into_inner();
         if request.topic_id.is_empty() {
-            return Err(required("topic_id", "topic_id is required, so that a late delete cannot hit a topic made anew").into());
+            return Err(required(
+                "topic_id",
+                "topic_id is required, so that a late delete cannot hit a topic made anew",
+            )
+            .into());
         }
         let id = TopicId::from_hex(&request.topic_id)
             .ok_or_else(|| bad_field("topic_id", format!("topic_id {:?} is not 16 hex digits", request.topic_id)))?;
@@ -146,7 +150,9 @@ impl TopicService for Topics {
         let all = self.engine.segments(lane).map_err(|fault| of_fault(&fault).status())?;
         let after: Option<u64> = match request.page_token.as_str() {
             "" => None,
-            token => Some(token.parse().map_err(|_| bad_field("page_token", "page_token is not from an earlier page"))?),
+            token => {
+                Some(token.parse().map_err(|_| bad_field("page_token", "page_token is not from an earlier page"))?)
+            }
         };
         let size = page_size(request.page_size);
         let behind = |base: u64| after.is_none_or(|after| base > after);

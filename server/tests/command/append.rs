@@ -2,8 +2,8 @@
 
 use std::io::{BufRead as _, BufReader};
 
-use serde_json::{Value, json};
 use crate::shell::{Shell, signal};
+use serde_json::{Value, json};
 
 const SHOP: &str = "Invoice,What,When\n\
     536365,\"HEART, WHITE\",2010-12-01 08:26:00\n\
@@ -26,7 +26,8 @@ fn a_csv_row_is_an_object_with_key_time_and_id() {
     write(&shell, "shop.csv.zst", &packed);
     shell.ok("tillroll topic create orders --partitions 1");
     let said = shell.run(
-        "tillroll append orders shop.csv.zst --key-column Invoice --time-column When --type Sold --time-zone UTC -o json",
+        "tillroll append orders shop.csv.zst --key-column Invoice --time-column When --time-zone UTC --type Sold \
+         -o json",
     );
     assert_eq!(said.code, 0, "{said:?}");
     assert!(said.stderr.starts_with("3 records acked in orders (1 partition), "), "{said:?}");
@@ -122,11 +123,7 @@ fn standard_input_is_sent_line_by_line() {
     let seen: Vec<(&Value, &Value)> = found.iter().map(|record| (&record["id"], &record["value"])).collect();
     assert_eq!(
         seen,
-        [
-            (&json!("stdin#1"), &json!("one")),
-            (&json!("stdin#2"), &json!("two")),
-            (&json!("stdin#1"), &json!({"a": 1})),
-        ]
+        [(&json!("stdin#1"), &json!("one")), (&json!("stdin#2"), &json!("two")), (&json!("stdin#1"), &json!({"a": 1})),]
     );
 }
 

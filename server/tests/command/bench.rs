@@ -1,7 +1,7 @@
 //! `tillroll bench` and `tillroll demo`: they measure, prove, and clean up after themselves.
 
-use serde_json::{Value, json};
 use crate::shell::Shell;
+use serde_json::{Value, json};
 
 fn object(text: &str) -> Value {
     serde_json::from_str(text).expect("one object")

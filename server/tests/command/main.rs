@@ -5,6 +5,7 @@
 
 mod shell;
 mod newcomer;
+mod broker;
 mod append;
 mod read;
 mod storm;

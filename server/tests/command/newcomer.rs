@@ -88,7 +88,12 @@ fn mistakes(shell: &Shell) {
         assert!(said.stderr.starts_with("error: ") && said.stderr.contains(error), "{typed}: {said:?}");
         assert!(said.stderr.contains(hint), "{typed}: {said:?}");
     };
-    check("tillroll read order", 3, "order", "hint: did you mean orders? or create it with: tillroll topic create order");
+    check(
+        "tillroll read order",
+        3,
+        "order",
+        "hint: did you mean orders? or create it with: tillroll topic create order",
+    );
     check("tillroll append visits --value x", 3, "visits", "hint: create it with: tillroll topic create visits");
     check("tillroll topic create Orders", 4, "Orders", "hint: names are");
     check("tillroll topic create orders --partitions 3", 6, "orders", "partitions");

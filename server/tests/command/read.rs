@@ -1,7 +1,7 @@
 //! `tillroll read`: where it starts, what it leaves out, and how records are written.
 
-use serde_json::{Value, json};
 use crate::shell::Shell;
+use serde_json::{Value, json};
 
 /// Nine records in one append each, keys a, b, c in turn.
 fn filled() -> (Shell, crate::shell::Broker) {

@@ -26,7 +26,8 @@ pub(crate) struct Said {
 impl Shell {
     /// Without a broker: the port was free a moment ago.
     pub(crate) fn new() -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|bound| bound.local_addr()).expect("a free port");
+        let port =
+            std::net::TcpListener::bind("127.0.0.1:0").and_then(|bound| bound.local_addr()).expect("a free port");
         Self { folder: tempfile::tempdir().expect("an empty folder"), server: format!("http://{port}") }
     }
 
@@ -98,7 +99,8 @@ impl Shell {
     }
 
     fn command(&self, program: &str, words: &[&str]) -> Command {
-        let mut path = OsString::from(PathBuf::from(env!("CARGO_BIN_EXE_tillroll")).parent().expect("it is in a folder"));
+        let mut path =
+            OsString::from(PathBuf::from(env!("CARGO_BIN_EXE_tillroll")).parent().expect("it is in a folder"));
         path.push(":");
         path.push(std::env::var_os("PATH").unwrap_or_default());
         let mut command = Command::new(program);

@@ -20,7 +20,7 @@ use crate::shell::{Broker, Shell};
 
 const KILLS: u64 = 12;
 /// For one slice of the file.
-const PROGRESS_WITHIN: Duration = Duration::from_secs(60);
+const PROGRESS_WITHIN: Duration = Duration::from_mins(1);
 
 fn file() -> PathBuf {
     let cut = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/retail-cut.csv.zst"));

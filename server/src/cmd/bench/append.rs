@@ -1,21 +1,14 @@
 //! `tillroll bench append`: producers that keep their streams full, or to a rate.
 
-use std::{
-    cell::RefCell,
-    collections::VecDeque,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures_util::future;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
-use tillroll_client::{Append, Client, ProducerIdentity, SessionOutcomes, SessionSender, TopicInfo};
-use tokio::sync::Semaphore;
+use tillroll_client::{Client, TopicInfo};
 
 use crate::cmd::{
-    bench::{AppendPlan, payload::Payload, rates, verify},
+    bench::{AppendPlan, lane::Lane, payload::Payload, rates, verify},
     fail::Failure,
     out::{Out, counted},
 };
@@ -49,6 +42,7 @@ pub(super) enum Until {
 /// What producers did.
 pub(super) struct Appends {
     pub(super) acked: Vec<Acked>,
+    refused: u64,
     latency_us: Histogram<u64>,
     elapsed: Duration,
 }
@@ -74,6 +68,8 @@ pub(super) async fn bench(
     // The contract has no count of syncs yet; an invented one would be worse than none.
     object["syncs"] = Value::Null;
     object["appends"] = json!(appends.acked.len());
+    // Answered "not now", and appended a little later.
+    object["refused_for_now"] = json!(appends.refused);
     let mut failure = None;
     if plan.no_verify {
         object["verified"] = Value::Null;
@@ -110,15 +106,7 @@ pub(super) async fn run(server: &str, topic: &TopicInfo, plan: &AppendPlan, unti
         let identity = client.init_producer(None, IDLE_EXPIRY).await?;
         let (sender, outcomes) = client.append_session().await?.split();
         let window = (plan.in_flight_bytes as usize).max(batch_bytes);
-        let lane = Rc::new(Lane {
-            topic: topic.name.clone(),
-            partitions: plan.partitions,
-            producer,
-            batch_records: plan.batch_records,
-            identity,
-            room: Semaphore::new(window),
-            state: RefCell::new(State { payload, unanswered: VecDeque::new(), answered: 0 }),
-        });
+        let lane = Lane::new(topic, plan.partitions, producer, identity, payload, window);
         lanes.push((lane, sender, outcomes, client));
     }
     let every = plan.rate.map(|rate| {
@@ -135,21 +123,22 @@ pub(super) async fn run(server: &str, topic: &TopicInfo, plan: &AppendPlan, unti
     });
     let ended = future::try_join_all(work).await?;
     let elapsed = start.elapsed();
-    let mut all = Appends { acked: Vec::new(), latency_us: histogram(), elapsed };
-    for (acked, latency_us) in ended {
-        all.acked.extend(acked);
-        all.latency_us.add(latency_us).map_err(|error| Failure::plain(format!("adding latencies: {error}")))?;
+    let mut all = Appends { acked: Vec::new(), refused: 0, latency_us: histogram(), elapsed };
+    for ended in ended {
+        all.acked.extend(ended.acked);
+        all.refused += ended.refused;
+        all.latency_us.add(ended.latency_us).map_err(|error| Failure::plain(format!("adding latencies: {error}")))?;
     }
     Ok(all)
 }
 
-fn histogram() -> Histogram<u64> {
+pub(super) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("the bounds are in order")
 }
 
 /// When an append is due, and when there are no more.
 #[derive(Clone, Copy)]
-struct Pace {
+pub(super) struct Pace {
     start: Instant,
     every: Option<Duration>,
     until: Until,
@@ -157,7 +146,7 @@ struct Pace {
 
 impl Pace {
     /// Waits until this append is due and says when it counts from; `None` when it is over.
-    async fn next(&self, append: u64) -> Option<Option<Instant>> {
+    pub(super) async fn next(&self, append: u64) -> Option<Option<Instant>> {
         let over = match self.until {
             Until::Elapsed(elapsed) => self.start.elapsed() >= elapsed,
             Until::Appends(count) => append >= count,
@@ -174,94 +163,5 @@ impl Pace {
         }
         tokio::time::sleep_until(due.into()).await;
         Some((due.elapsed() > TIMER_SLACK).then_some(due))
-    }
-}
-
-/// One producer on its stream.
-struct Lane {
-    topic: String,
-    partitions: u32,
-    producer: u32,
-    batch_records: u32,
-    identity: ProducerIdentity,
-    /// In bytes.
-    room: Semaphore,
-    state: RefCell<State>,
-}
-
-struct State {
-    payload: Payload,
-    unanswered: VecDeque<Unanswered>,
-    answered: u64,
-}
-
-struct Unanswered {
-    since: Instant,
-    data: Bytes,
-    partition: u32,
-    first_number: u64,
-}
-
-impl Lane {
-    async fn send(&self, mut sender: SessionSender, pace: Pace) -> Result<(), Failure> {
-        let batch_bytes = self.state.borrow().payload.batch_bytes();
-        let room_bytes = u32::try_from(batch_bytes).expect("a batch is checked to be below a server's limit");
-        let mut append = 0;
-        while let Some(due) = pace.next(append).await {
-            let room = self.room.acquire_many(room_bytes).await.map_err(|_| Failure::plain("the stream broke"))?;
-            room.forget();
-            // Producers begin with different partitions.
-            let partition = u32::try_from((append + u64::from(self.producer)) % u64::from(self.partitions))
-                .expect("the rest is below a u32");
-            let first_number = append * u64::from(self.batch_records);
-            let request = {
-                let mut state = self.state.borrow_mut();
-                let batch = state.payload.batch(first_number);
-                let data = batch.data.clone();
-                let since = due.unwrap_or_else(Instant::now);
-                state.unanswered.push_back(Unanswered { since, data, partition, first_number });
-                let sequence = self.identity.next_sequence + append;
-                let answered_below = self.identity.next_sequence + state.answered;
-                Append::new()
-                    .encoded(self.topic.as_str(), partition, batch)
-                    .stamp(self.identity.stamp(sequence, answered_below))
-            };
-            sender.send(request).await?;
-            append += 1;
-        }
-        Ok(())
-    }
-
-    async fn receive(&self, mut outcomes: SessionOutcomes) -> Result<(Vec<Acked>, Histogram<u64>), Failure> {
-        let mut acked = Vec::new();
-        let mut latency_us = histogram();
-        let batch_bytes = self.state.borrow().payload.batch_bytes();
-        loop {
-            let outcome = match outcomes.next().await {
-                Ok(Some(outcome)) => outcome,
-                Ok(None) => return Ok((acked, latency_us)),
-                Err(error) => {
-                    self.room.close();
-                    return Err(error.into());
-                }
-            };
-            let mut state = self.state.borrow_mut();
-            let Some(sent) = state.unanswered.pop_front() else {
-                return Err(Failure::plain("an append was answered twice"));
-            };
-            state.answered += 1;
-            latency_us.saturating_record(u64::try_from(sent.since.elapsed().as_micros()).unwrap_or(u64::MAX));
-            let answer = outcome.result.inspect_err(|_| self.room.close())?;
-            acked.extend(answer.batches.iter().map(|batch| Acked {
-                partition: sent.partition,
-                base_offset: batch.base_offset,
-                producer: self.producer,
-                first_number: sent.first_number,
-                record_count: batch.record_count,
-            }));
-            state.payload.reclaim(sent.data);
-            drop(state);
-            self.room.add_permits(batch_bytes);
-        }
     }
 }

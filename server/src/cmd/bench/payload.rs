@@ -1,5 +1,5 @@
-//! Batches that prove themselves. A value ends in its producer, its number there, and a CRC over all before it; the rest
-//! is filler. A batch is encoded once; for each append only the ends of its values are written anew.
+//! Batches that prove themselves. A value ends in its producer, its number there, and a CRC over all before it; the
+//! rest is filler. A batch is encoded once; for each append only the ends of its values are written anew.
 
 use bytes::{Bytes, BytesMut};
 use crc32fast::Hasher;
@@ -36,6 +36,11 @@ impl Payload {
     /// Encoded bytes of a batch.
     pub(super) fn batch_bytes(&self) -> usize {
         self.template.len()
+    }
+
+    /// Records of a batch.
+    pub(super) fn batch_records(&self) -> u32 {
+        self.batch_records
     }
 
     /// The batch whose first record has this number. The bytes go back by [`Payload::reclaim`].

@@ -45,9 +45,8 @@ impl Plain {
         until: Offset,
         key: Option<&'a [u8]>,
     ) -> impl Iterator<Item = Result<Numbered, Undecodable>> + 'a {
-        let times = self.times.iter().flat_map(|run| {
-            std::iter::repeat_n(run.append_time_us, run.record_count as usize)
-        });
+        let times =
+            self.times.iter().flat_map(|run| std::iter::repeat_n(run.append_time_us, run.record_count as usize));
         let numbered = RecordSet::new(&self.set).entries().zip(times).enumerate();
         numbered.filter_map(move |(place, (entry, append_time_us))| {
             let offset = self.base.plus(place as u64);
@@ -126,7 +125,9 @@ fn join(run: Vec<Chunk>) -> Option<Chunk> {
         return run.into_iter().next();
     }
     let mut set = BytesMut::with_capacity(run.iter().map(|chunk| chunk.batch.data.len()).sum());
-    run.iter().for_each(|chunk| set.extend_from_slice(&chunk.batch.data));
+    for chunk in &run {
+        set.extend_from_slice(&chunk.batch.data);
+    }
     let record_count = run.iter().map(|chunk| chunk.batch.record_count).sum();
     let (base, end) = (run.first()?.base, run.last()?.end);
     let times = run.into_iter().flat_map(|chunk| chunk.times).collect();

@@ -1,7 +1,10 @@
 //! Chunks to responses: as they stand for readers of batches, record by record for everybody else.
 
 use prost::Message;
-use tillroll_engine::{id::Offset, request::{Chunk, TimeRun}};
+use tillroll_engine::{
+    id::Offset,
+    request::{Chunk, TimeRun},
+};
 use tillroll_proto::{
     reason::{self, key},
     v1::{self, read_response::Event},
@@ -50,7 +53,8 @@ fn broken(cursor: Cursor) -> impl Fn(Undecodable) -> Option<Facts> {
 }
 
 fn too_large(offset: Offset, size: usize, limit: usize) -> Facts {
-    let message = format!("offset {offset} needs {size} bytes, max_response_bytes is {limit}; raise it or read on behind");
+    let message =
+        format!("offset {offset} needs {size} bytes, max_response_bytes is {limit}; raise it or read on behind");
     let facts = Facts::new(reason::RESPONSE_LIMIT, Code::OutOfRange, message);
     facts.with(key::OFFSET, offset).with(key::SIZE, size).with(key::LIMIT, limit)
 }
@@ -77,9 +81,9 @@ pub(super) async fn records(
 ) -> Result<Offset, Option<Facts>> {
     let (mut next, mut bytes, mut out) = (cursor.next, 0, Vec::new());
     for chunk in &chunks {
-        let plain = Plain::of(chunk).map_err(broken(cursor))?;
+        let decoded = Plain::of(chunk).map_err(broken(cursor))?;
         let key = plan.key.clone();
-        for record in plain.records(cursor.next, until, key.as_deref()) {
+        for record in decoded.records(cursor.next, until, key.as_deref()) {
             let record = record.map_err(broken(cursor))?;
             if plan.records_left == Some(0) {
                 break;
@@ -120,11 +124,7 @@ async fn send_records(
 
 fn read_record(record: &Numbered) -> Result<v1::ReadRecord, Undecodable> {
     let message = v1::Record::decode(record.message.clone()).map_err(|_| Undecodable)?;
-    Ok(v1::ReadRecord {
-        offset: record.offset.0,
-        append_time_us: record.append_time_us,
-        record: Some(message),
-    })
+    Ok(v1::ReadRecord { offset: record.offset.0, append_time_us: record.append_time_us, record: Some(message) })
 }
 
 /// Sends chunks as batches; where to go on.
@@ -165,9 +165,9 @@ fn part(
     from: Offset,
     until: Offset,
 ) -> Result<(Option<v1::EncodedRange>, Offset), Undecodable> {
-    let plain = Plain::of(chunk)?;
+    let decoded = Plain::of(chunk)?;
     let (key, mut next, mut kept) = (plan.key.clone(), from, Vec::new());
-    for record in plain.records(from, until, key.as_deref()) {
+    for record in decoded.records(from, until, key.as_deref()) {
         let record = record?;
         if plan.records_left == Some(0) {
             break;
