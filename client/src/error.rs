@@ -294,7 +294,7 @@ fn kind_of_reason(name: &str) -> Option<ErrorKind> {
         | reason::TOO_MANY_IN_FLIGHT
         | reason::PRODUCERS_FULL
         | reason::TOPICS_FULL => ErrorKind::Exhausted,
-        reason::LOG_POISONED | reason::SHUTTING_DOWN => ErrorKind::Unavailable,
+        reason::LOG_POISONED | reason::READ_FAILED | reason::SHUTTING_DOWN => ErrorKind::Unavailable,
         reason::OUTCOME_UNKNOWN => ErrorKind::OutcomeUnknown,
         reason::DATA_DAMAGED => ErrorKind::DataLoss,
         reason::UNSUPPORTED_FEATURE => ErrorKind::Unsupported,

@@ -16,6 +16,8 @@ pub struct ServerInfo {
     pub limits: Limits,
     /// What it can do beyond the first release.
     pub features: Vec<String>,
+    /// Syncs of the journal since the broker started.
+    pub journal_syncs: u64,
 }
 
 /// What a server takes at most. Sizes are in bytes.
@@ -50,6 +52,7 @@ impl ServerInfo {
             incarnation: wire.incarnation,
             limits: Limits::from_wire(wire.limits.unwrap_or_default()),
             features: wire.features,
+            journal_syncs: wire.journal_syncs,
         }
     }
 }

@@ -107,6 +107,9 @@ reasons! {
     /// The server is stopping. Nothing of this request was written.
     SHUTTING_DOWN;
 
+    /// The server's disk failed to give bytes back. Nothing is known to be
+    /// damaged. Try again.
+    READ_FAILED;
     /// Stored bytes are damaged. They are never served and never skipped.
     DATA_DAMAGED;
     /// The server does not do this.

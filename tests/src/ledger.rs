@@ -181,6 +181,10 @@ impl Ledger {
 }
 
 /// The value of a record: which append, which part, which place in it, and some filling.
+///
+/// # Panics
+///
+/// Never: letters are small numbers.
 pub fn value(append: usize, part: usize, place: usize, filling: usize) -> Vec<u8> {
     let mut value = format!("{append}/{part}/{place}/").into_bytes();
     value.extend((0..filling).map(|at| b'a' + u8::try_from((append + place + at) % 26).expect("a letter")));
@@ -195,6 +199,14 @@ fn name_of(value: &[u8]) -> Option<(usize, usize, usize)> {
 }
 
 /// All visible records of a lane.
+///
+/// # Errors
+///
+/// The promise that the read breaks.
+///
+/// # Panics
+///
+/// When a lane holds more records than memory could.
 pub fn read_lane(engine: &Engine, lane: Lane) -> Result<Vec<Vec<u8>>, Broken> {
     let (mut next, mut values) = (Offset(0), Vec::new());
     loop {

@@ -69,6 +69,10 @@ impl World {
     }
 
     /// Steps until a ticket is answered; none when the stages came to rest before.
+    ///
+    /// # Panics
+    ///
+    /// When that takes more steps than anything should.
     pub fn wait<T>(&mut self, ticket: &Ticket<T>) -> Option<Result<T, Refusal>> {
         for _ in 0..200_000 {
             if let Some(answer) = ticket.try_take() {
@@ -184,7 +188,7 @@ impl Workload {
     fn request(&self, parts: &[Part], sequence: Option<u64>) -> Append {
         let batch = |part: &Part| {
             let plain = record_set(&part.values);
-            let packed = part.values.len() % 3 == 0;
+            let packed = part.values.len().is_multiple_of(3);
             let content = if packed { Content::Encoded(encoded(&plain)) } else { Content::Plain(plain) };
             AppendBatch { topic: part.topic.clone(), topic_id: None, partition: Some(part.lane.partition), content }
         };
@@ -216,8 +220,13 @@ impl Workload {
                 }
                 Err(format!("P4 append {number} was acked as {first:?} and a retry got {again:?}"))
             }
-            Some(Err(Refusal::Overloaded { .. } | Refusal::OutcomeUnknown(_) | Refusal::Poisoned(_))) | None => Ok(()),
-            Some(Err(Refusal::SequenceForgotten { .. })) => Ok(()),
+            None
+            | Some(Err(
+                Refusal::Overloaded { .. }
+                | Refusal::OutcomeUnknown(_)
+                | Refusal::Poisoned(_)
+                | Refusal::SequenceForgotten { .. },
+            )) => Ok(()),
             Some(Err(refusal)) => Err(format!("P4 append {number} was acked and a retry was refused: {refusal}")),
         }
     }

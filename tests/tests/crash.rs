@@ -145,7 +145,9 @@ fn visit<P: Copy + std::fmt::Debug + Sync>(
         let own = half(0);
         (own, other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
-    other.into_iter().for_each(|(kind, count)| *visited.entry(kind).or_default() += count);
+    for (kind, count) in other {
+        *visited.entry(kind).or_default() += count;
+    }
     visited
 }
 

@@ -30,13 +30,13 @@ fn request(topic: &str, values: &[Vec<u8>], stamp: Option<Stamp>) -> Append {
     Append { batches: vec![batch], stamp, ..Append::default() }
 }
 
-fn append(world: &mut World, topic: &str, stamp: Option<Stamp>) -> Result<Appended, Refusal> {
-    let ticket = world.engine.try_append(request(topic, &[vec![7; 900], vec![8; 900]], stamp));
+fn append(world: &mut World, topic: &str, stamp: impl Into<Option<Stamp>>) -> Result<Appended, Refusal> {
+    let ticket = world.engine.try_append(request(topic, &[vec![7; 900], vec![8; 900]], stamp.into()));
     world.wait(&ticket).expect("answered")
 }
 
-fn stamp(epoch: u64, sequence: u64) -> Option<Stamp> {
-    Some(Stamp { producer: "loader".into(), epoch, sequence, answered_below: 0 })
+fn stamp(epoch: u64, sequence: u64) -> Stamp {
+    Stamp { producer: "loader".into(), epoch, sequence, answered_below: 0 }
 }
 
 fn register(world: &mut World, name: Option<&str>, idle_expiry_ms: u64) -> Result<(String, u64), Refusal> {
@@ -197,7 +197,7 @@ fn a_newer_epoch_fences_the_older_and_answers_stay() {
     assert!(matches!(append(&mut world, "orders", stamp(2, 44)), Err(Refusal::SequenceForgotten { oldest: 45, .. })));
     assert!(append(&mut world, "orders", stamp(2, 45)).expect("answered").duplicate);
     assert!(matches!(append(&mut world, "orders", stamp(2, 302)), Err(Refusal::SequenceGap { next: 301, .. })));
-    let other = request("orders", &[vec![1]], stamp(2, 300));
+    let other = request("orders", &[vec![1]], Some(stamp(2, 300)));
     let ticket = world.engine.try_append(other);
     assert!(matches!(world.wait(&ticket), Some(Err(Refusal::SequenceReused { .. }))));
 }

@@ -27,6 +27,7 @@ use crate::{
     poison::{Poison, Poisoned},
     request::TopicConfig,
     segment::{
+        self, ActiveIndex, Extent,
         block::{Builder, Built, Origin, Place, Pushed},
         name::{DATA_DIR, Name, Part, lane_dir, topic_dir},
         shelf::{GrowingIndex, Shelf},
@@ -315,9 +316,9 @@ impl Flusher {
             return Ok(Call::Done);
         }
         // The index is a cache: whatever a crash leaves of it is found out by its checksum and made anew.
-        if let Some(index) = self.parts.shelf.growing(active.row.id) {
+        if let Some(index) = self.index_of(active) {
             let name = active.name.with(Part::Index).path();
-            let bytes = index.copy().encode(&self.header(active.row.id));
+            let bytes = index.encode(&self.header(active.row.id));
             let index_file = match self.parts.disk.open(&name, Mode::Write, false) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     let made = taken(self.parts.disk.open(&name, Mode::Create, false))?;
@@ -342,6 +343,20 @@ impl Flusher {
         *active = self.fresh(job.lane, active.row.end);
         job.seal_first = false;
         Ok(Call::Done)
+    }
+
+    /// The growing segment's index: in memory, or made from its blocks when nobody has read it since the start. None
+    /// when a block does not read: then whoever reads the segment finds out.
+    fn index_of(&self, active: &Active) -> Option<ActiveIndex> {
+        if let Some(index) = self.parts.shelf.growing(active.row.id) {
+            return Some(index.copy());
+        }
+        let file = self.parts.disk.open(&active.name.path(), Mode::Read, false).ok()?;
+        let Active { row, name, .. } = active;
+        let extent = Extent { lane: name.lane, segment: row.id, base: row.base, data_end: row.bytes };
+        let reader = segment::Reader::open(file, extent, false, self.parts.buffers.clone()).ok()?;
+        let index = reader.index().ok()?;
+        Some(self.parts.shelf.keep_growing(row.id, GrowingIndex::new(index)).copy())
     }
 
     /// Writes the block, after whatever must stand before it.

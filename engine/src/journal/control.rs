@@ -94,8 +94,17 @@ impl Control {
         }))
     }
 
+    /// The newer valid slot of the file's bytes, and whether the other one holds something that is not valid: a write
+    /// that a crash cut short, or rot.
+    pub fn read(bytes: &[u8]) -> Result<(Self, bool), ControlFault> {
+        let is_damaged = bytes
+            .chunks(ALIGN)
+            .any(|slot| slot.iter().any(|&byte| byte != 0) && !matches!(Self::decode(slot), Ok(Some(_))));
+        Self::newest(bytes).map(|newest| (newest, is_damaged))
+    }
+
     /// The newer valid slot of the file's bytes.
-    pub fn newest(bytes: &[u8]) -> Result<Self, ControlFault> {
+    fn newest(bytes: &[u8]) -> Result<Self, ControlFault> {
         let first = Self::decode(bytes)?;
         let second = Self::decode(bytes.get(ALIGN..).unwrap_or_default())?;
         first.into_iter().chain(second).max_by_key(|control| control.generation).ok_or(ControlFault::BothDamaged)

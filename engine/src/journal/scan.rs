@@ -12,7 +12,7 @@ use crate::{
         aligned::{AlignedBuf, AlignedPool},
     },
     header::{FILE_HEADER_BYTES, FileHeader, FileKind, HeaderFault},
-    id::Lsn,
+    id::{Incarnation, Lsn},
     journal::{
         Frame, Group, Tip,
         frame::{FRAME_HEADER_BYTES, FrameFault, FrameHeader, flag},
@@ -32,6 +32,8 @@ pub struct Found {
     pub tip: Tip,
     /// The greatest `durable_lsn` in any valid frame of any file: a lower bound of what was durable.
     pub lookahead: Lsn,
+    /// The newest run that any file header or frame tells of.
+    pub newest_incarnation: Incarnation,
     /// Files with frames behind the checkpoint, in order; the tip is in the last one.
     pub chain: Vec<Used>,
     /// Files that were in use before and hold nothing that is needed.
@@ -230,7 +232,7 @@ pub fn scan(source: &Source<'_>, start: Tip) -> Result<Found, ScanFault> {
             None => unfilled.push(slot),
         }
     }
-    let mut walk = Walk { source, tip: start, lookahead: Lsn(0), chain: Vec::new(), dropped: None };
+    let mut walk = Walk { source, tip: start, told: Told::default(), chain: Vec::new(), dropped: None };
     let mut buffer = AlignedBuf::with_capacity(usize::try_from(source.file_bytes).expect("fits into memory"));
     let mut current = seen.iter().find(|file| file.header.number == start.file_no).filter(|_| start.lsn > Lsn(0));
     if current.is_none() {
@@ -241,28 +243,30 @@ pub fn scan(source: &Source<'_>, start: Tip) -> Result<Found, ScanFault> {
         walk.file(file, buffer.as_slice())?;
         current = walk.link(&seen);
     }
-    let Walk { mut tip, mut lookahead, chain, dropped, .. } = walk;
+    let Walk { mut tip, mut told, chain, dropped, .. } = walk;
     let mut free = Vec::new();
     for file in seen.iter().filter(|file| chain.iter().all(|used| used.slot != file.slot)) {
         source.load(file.slot, &mut buffer)?;
-        lookahead = lookahead.max(look_ahead(source, buffer.as_slice()));
+        told.look(source, buffer.as_slice());
         free.push(file.slot);
     }
     for &slot in &unfilled {
         source.load(slot, &mut buffer)?;
-        lookahead = lookahead.max(look_ahead(source, buffer.as_slice()));
+        told.look(source, buffer.as_slice());
     }
     if chain.is_empty() {
         tip.at = 0;
     }
     let next_file_no = seen.iter().map(|file| file.header.number).chain([tip.file_no]).max().unwrap_or(0) + 1;
-    Ok(Found { tip, lookahead, chain, free, unfilled, next_file_no, dropped })
+    let headers = seen.iter().map(|file| file.header.incarnation).max().unwrap_or_default();
+    let (lookahead, newest_incarnation) = (told.durable, told.incarnation.max(headers));
+    Ok(Found { tip, lookahead, newest_incarnation, chain, free, unfilled, next_file_no, dropped })
 }
 
 struct Walk<'a> {
     source: &'a Source<'a>,
     tip: Tip,
-    lookahead: Lsn,
+    told: Told,
     chain: Vec<Used>,
     dropped: Option<Dropped>,
 }
@@ -285,7 +289,7 @@ impl Walk<'_> {
     /// Walks the groups of one file.
     fn file(&mut self, file: &Seen, bytes: &[u8]) -> Result<(), ScanFault> {
         self.chain.push(Used { slot: file.slot, file_no: file.header.number, first_lsn: file.header.first_lsn });
-        self.lookahead = self.lookahead.max(look_ahead(self.source, bytes));
+        self.told.look(self.source, bytes);
         let end = loop {
             match self.source.group(bytes, self.tip) {
                 Ok(group) => {
@@ -322,10 +326,20 @@ fn dropped(slot: Slot, bytes: &[u8], at: u64) -> Dropped {
     Dropped { slot, at, bytes: rest[..len].to_vec() }
 }
 
-/// The greatest `durable_lsn` of any valid frame at an aligned position.
-fn look_ahead(source: &Source<'_>, bytes: &[u8]) -> Lsn {
-    let headers = bytes.chunks(ALIGN).filter_map(|block| FrameHeader::decode(block, source.seed).ok());
-    headers.map(|header| header.durable_lsn).max().unwrap_or(Lsn(0))
+/// What valid frames at aligned positions tell, wherever they stand.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    durable: Lsn,
+    incarnation: Incarnation,
+}
+
+impl Told {
+    fn look(&mut self, source: &Source<'_>, bytes: &[u8]) {
+        for header in bytes.chunks(ALIGN).filter_map(|block| FrameHeader::decode(block, source.seed).ok()) {
+            self.durable = self.durable.max(header.durable_lsn);
+            self.incarnation = self.incarnation.max(header.incarnation);
+        }
+    }
 }
 
 /// The journal's files, sorted. Their names are made durable before they are believed.

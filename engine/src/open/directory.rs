@@ -23,8 +23,8 @@ use crate::{
 pub(super) const QUARANTINE_DIR: &str = "quarantine";
 const CONTROL_NEW_PATH: &str = "control.new";
 
-/// Reads `control`, making the directory when it is new.
-pub(super) fn control(disk: &dyn Disk, env: &dyn Env) -> Result<Control, OpenError> {
+/// Reads `control`, making the directory when it is new. The flag: one of its slots is damaged.
+pub(super) fn control(disk: &dyn Disk, env: &dyn Env) -> Result<(Control, bool), OpenError> {
     disk.sync_dir("").map_err(io("syncing the data directory"))?;
     let names = disk.list("").map_err(io("listing the data directory"))?;
     if !names.iter().any(|entry| entry.name == CONTROL_PATH) {
@@ -33,7 +33,7 @@ pub(super) fn control(disk: &dyn Disk, env: &dyn Env) -> Result<Control, OpenErr
     let file = disk::open_cold(disk, CONTROL_PATH, Mode::Write, false).map_err(io("opening control"))?;
     let mut bytes = [0; 2 * ALIGN];
     let count = disk::read_full_at(&*file, &mut bytes, 0).map_err(io("reading control"))?;
-    Control::newest(&bytes[..count]).map_err(|fault| match fault {
+    Control::read(&bytes[..count]).map_err(|fault| match fault {
         ControlFault::Newer { .. } => OpenError::Newer { what: fault.to_string() },
         ControlFault::BothDamaged => OpenError::Control { fault },
     })

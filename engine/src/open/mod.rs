@@ -25,7 +25,7 @@ use crate::{
         checkpoint::{self, Checkpointer},
         flusher::{self, Flusher},
     },
-    id::Lsn,
+    id::{Incarnation, Lsn},
     journal::{
         GroupFile, Identity, Tip,
         control::{CONTROL_PATH, Control, Watermark},
@@ -145,19 +145,21 @@ pub fn open(disk: Arc<dyn Disk>, env: Arc<dyn Env>, settings: Settings) -> Resul
 
 /// Everything up to the new incarnation.
 fn ground(disk: &dyn Disk, env: &dyn Env, settings: &Settings) -> Result<Ground, OpenError> {
-    let mut control = directory::control(disk, env)?;
+    let (mut control, is_slot_damaged) = directory::control(disk, env)?;
     let identity = Identity { cluster: control.cluster, node: control.node, incarnation: control.incarnation };
     let mut report = OpenReport::default();
+    if is_slot_damaged {
+        report.findings.push("one slot of control is damaged; the other one is believed".to_owned());
+    }
     let checkpoint = tables(disk, &control, &mut report)?;
     let source = Source { disk, seed: identity.seed(), file_bytes: settings.journal_file_bytes };
     let found = scan::scan(&source, checkpoint.tip)?;
     let watermark = Watermark::read(disk).map_err(io("reading the watermark"))?;
-    let believed = watermark.filter(|mark| mark.incarnation <= control.incarnation);
     let facts = Facts {
         last: found.tip.lsn,
         tables: checkpoint.tip.lsn,
         clean: control.clean_lsn,
-        watermark: believed.map_or(Lsn(0), |mark| mark.durable_lsn),
+        watermark: watermark.map_or(Lsn(0), |mark| mark.durable_lsn),
         lookahead: found.lookahead,
         has_more: found.dropped.is_some(),
     };
@@ -169,7 +171,9 @@ fn ground(disk: &dyn Disk, env: &dyn Env, settings: &Settings) -> Result<Ground,
             cut(disk, &found, control.incarnation, &mut report)?;
         }
     }
-    control.incarnation.0 += 1;
+    // A newer run than control tells of has been here when its slot rotted: an incarnation is never used twice.
+    let newest = watermark.map_or(Incarnation(0), |mark| mark.incarnation).max(found.newest_incarnation);
+    control.incarnation = Incarnation(control.incarnation.max(newest).0 + 1);
     control.clean_lsn = Lsn(0);
     let file = disk.open(CONTROL_PATH, Mode::Write, false).map_err(io("opening control"))?;
     control.write_next(&*file).map_err(io("writing control"))?;

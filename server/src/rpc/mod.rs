@@ -45,10 +45,11 @@ impl LogService for Log {
         &self,
         _request: Request<v1::GetServerRequest>,
     ) -> Result<Response<v1::GetServerResponse>, Status> {
+        let status = self.engine.status();
         Ok(Response::new(v1::GetServerResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node_id: self.node_id.to_string(),
-            incarnation: self.engine.status().incarnation,
+            incarnation: status.incarnation,
             limits: Some(v1::Limits {
                 max_record_bytes: limits::RECORD_BYTES_MAX,
                 max_append_bytes: limits::APPEND_BYTES_MAX as u32,
@@ -61,6 +62,7 @@ impl LogService for Log {
                 max_batch_bytes: limits::BATCH_BYTES_MAX as u32,
             }),
             features: wire::FEATURES.iter().map(|feature| (*feature).to_owned()).collect(),
+            journal_syncs: status.syncs,
         }))
     }
 

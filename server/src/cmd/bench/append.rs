@@ -55,6 +55,7 @@ pub(super) async fn bench(
     plan: &AppendPlan,
     out: Out,
 ) -> Result<(Value, Option<Failure>), Failure> {
+    let syncs_before = syncs(server).await?;
     let appends = run(server, topic, plan, Until::Elapsed(Duration::from_secs(plan.seconds))).await?;
     let records: u64 = appends.acked.iter().map(|batch| u64::from(batch.record_count)).sum();
     let mut object = rates(records, records * u64::from(plan.record_bytes), appends.elapsed);
@@ -65,8 +66,8 @@ pub(super) async fn bench(
         "p999": latency.value_at_quantile(0.999),
         "max": latency.max(),
     });
-    // The contract has no count of syncs yet; an invented one would be worse than none.
-    object["syncs"] = Value::Null;
+    // Of the whole broker: what others append meanwhile is in it.
+    object["syncs"] = json!(syncs(server).await?.saturating_sub(syncs_before));
     object["appends"] = json!(appends.acked.len());
     // Answered "not now", and appended a little later.
     object["refused_for_now"] = json!(appends.refused);
@@ -90,6 +91,12 @@ pub(super) async fn bench(
     }
     object["rate"] = json!(plan.rate);
     Ok((object, failure))
+}
+
+/// Syncs of the broker's journal so far.
+async fn syncs(server: &str) -> Result<u64, Failure> {
+    let client = Client::builder().name("tillroll-bench").connect(server).await?;
+    Ok(client.server().journal_syncs)
 }
 
 /// Runs the producers to their end.
