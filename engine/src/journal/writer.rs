@@ -238,8 +238,8 @@ impl Writer {
     }
 }
 
-/// CRC-32 of a body. A large batch brings its own, which was verified at admission: combined with the rest it covers the
-/// bytes as they were sent, so that a copy gone wrong is found by whoever reads the frame.
+/// CRC-32 of a body. A large batch brings its own, which was verified at admission: combined with the rest it covers
+/// the bytes as they were sent, so that a copy gone wrong is found by whoever reads the frame.
 fn body_crc(ops: &[Op], body: &[u8]) -> u32 {
     let (mut hasher, mut at) = (crc32fast::Hasher::new(), 0);
     let mut rest = body;

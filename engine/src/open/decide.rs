@@ -7,7 +7,7 @@
 //!   L against M   behind L     clean stop at L   then
 //!   L ≥ M         nothing      –                 keep
 //!   L ≥ M         something    yes               drop, report                       nothing can have been lost
-//!   L ≥ M         something    no                drop, report, possible loss        a power cut hides the newest groups
+//!   L ≥ M         something    no                drop, report, possible loss        a power cut may hide groups
 //!   L < M         –            –                 refuse: L+1…M were durable, rotten
 //! ```
 //!

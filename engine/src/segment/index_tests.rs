@@ -149,10 +149,12 @@ proptest! {
         for twin in twins {
             prop_assert_eq!((twin.count(), twin.data_end()), (memory.count(), memory.data_end()));
             for offset in &offsets {
-                prop_assert_eq!(twin.floor(Offset(*offset)).expect("a lookup"), memory.floor(Offset(*offset)).expect("a lookup"));
+                let offset = Offset(*offset);
+                prop_assert_eq!(twin.floor(offset).expect("a lookup"), memory.floor(offset).expect("a lookup"));
             }
             for time_us in &times {
-                prop_assert_eq!(twin.first_at(*time_us).expect("a lookup"), memory.first_at(*time_us).expect("a lookup"));
+                let (at, found) = (*time_us, memory.first_at(*time_us).expect("a lookup"));
+                prop_assert_eq!(twin.first_at(at).expect("a lookup"), found);
             }
             for number in 0..=memory.count() {
                 prop_assert_eq!(twin.get(number).expect("a lookup"), memory.get(number).expect("a lookup"));
