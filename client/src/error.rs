@@ -353,6 +353,7 @@ fn hint_for(reason: &str, metadata: &BTreeMap<String, String>) -> Option<String>
         reason::LOG_POISONED | reason::OUTCOME_UNKNOWN => {
             "a disk error stopped all writes: check the disk, then restart the broker".into()
         }
+        reason::READ_FAILED => "try again; when it lasts, check the server's disk".into(),
         reason::DATA_DAMAGED => "restore the file, or name a start behind the damage".into(),
         reason::NAME_INVALID => "names are 1 to 128 of a-z 0-9 . _ - and begin with a letter or digit".into(),
         _ => return None,

@@ -1,6 +1,7 @@
 //! The accept loop: our own, because tonic's sets no socket options on connections that it is handed.
 
 use std::{
+    future::Future,
     io,
     pin::Pin,
     sync::Arc,
@@ -13,7 +14,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 /// Accepted connections that tonic has not taken yet.
@@ -25,26 +26,50 @@ const BACK_OFF: Duration = Duration::from_millis(50);
 pub struct Connection {
     stream: TcpStream,
     _slot: OwnedSemaphorePermit,
+    is_cut: CancellationToken,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-/// Accepts until `stop`; at most `connections_max` at a time, the next ones wait in the kernel's queue.
+impl Connection {
+    fn new(stream: TcpStream, slot: OwnedSemaphorePermit, cut: &CancellationToken) -> Self {
+        Self { stream, _slot: slot, is_cut: cut.clone(), cut: Box::pin(cut.clone().cancelled_owned()) }
+    }
+
+    /// A server always has a read pending, so it is woken here when the connection is cut.
+    fn check_cut(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.cut.as_mut().poll(cx).is_ready() { Err(was_cut()) } else { Ok(()) }
+    }
+}
+
+fn was_cut() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the server has stopped")
+}
+
+/// Accepts until `stop`; at most `connections_max` at a time, the next ones wait in the kernel's queue. Connections
+/// fail at their next read or write from `cut` on.
 pub fn accept(
     listener: TcpListener,
     connections_max: usize,
     stop: CancellationToken,
+    cut: CancellationToken,
 ) -> mpsc::Receiver<io::Result<Connection>> {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let slots = Arc::new(Semaphore::new(connections_max));
     tokio::spawn(async move {
         tokio::select! {
             () = stop.cancelled() => {}
-            () = accept_all(&listener, slots, sender) => {}
+            () = accept_all(&listener, slots, sender, &cut) => {}
         }
     });
     receiver
 }
 
-async fn accept_all(listener: &TcpListener, slots: Arc<Semaphore>, sender: mpsc::Sender<io::Result<Connection>>) {
+async fn accept_all(
+    listener: &TcpListener,
+    slots: Arc<Semaphore>,
+    sender: mpsc::Sender<io::Result<Connection>>,
+    cut: &CancellationToken,
+) {
     while let Ok(slot) = slots.clone().acquire_owned().await {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -59,7 +84,7 @@ async fn accept_all(listener: &TcpListener, slots: Arc<Semaphore>, sender: mpsc:
             tracing::debug!(%error, "the peer is gone already");
             continue;
         }
-        if sender.send(Ok(Connection { stream, _slot: slot })).await.is_err() {
+        if sender.send(Ok(Connection::new(stream, slot, cut))).await.is_err() {
             return;
         }
     }
@@ -75,12 +100,16 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.check_cut(cx)?;
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.is_cut.is_cancelled() {
+            return Poll::Ready(Err(was_cut()));
+        }
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -89,6 +118,9 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.is_cut.is_cancelled() {
+            return Poll::Ready(Err(was_cut()));
+        }
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 

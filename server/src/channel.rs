@@ -15,6 +15,9 @@ pub const REQUEST_BYTES_MAX: usize = (8 << 20) + (64 << 10);
 /// The largest response: a batch that is sent as it is, and what is around it.
 pub const RESPONSE_BYTES_MAX: usize = 16 << 20;
 
+/// The most that a reader may ask for as `max_response_bytes`: what GetServer announces, and what is refused above.
+pub const READ_BYTES_MAX: u32 = 8 << 20;
+
 /// Applies them.
 pub fn tune(server: Server) -> Server {
     server

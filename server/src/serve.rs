@@ -7,11 +7,16 @@ use tillroll_proto::v1::{log_service_server::LogServiceServer, topic_service_ser
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::{server::NamedService, service::Routes};
+use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     accept, channel,
-    rpc::{Log, Topics},
+    rpc::{Log, Topics, Worded},
 };
+
+/// How long connections that were cut may take to notice it.
+const CUT: Duration = Duration::from_secs(1);
 
 /// What may be set of a server.
 #[derive(Clone, Debug)]
@@ -56,7 +61,8 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop`; then takes no new call, ends streams, and gives calls in flight `drain` to end.
+    /// Serves until `stop`; then takes no new call, ends streams, and gives calls in flight `drain` to end. Whatever is
+    /// still open behind that is cut.
     ///
     /// # Errors
     ///
@@ -66,44 +72,58 @@ impl Server {
         let log = LogServiceServer::new(Log::new(self.engine.clone(), stop.clone()))
             .max_decoding_message_size(channel::REQUEST_BYTES_MAX)
             .max_encoding_message_size(channel::RESPONSE_BYTES_MAX);
-        let topics = TopicServiceServer::new(Topics::new(self.engine));
+        let topics =
+            TopicServiceServer::new(Topics::new(self.engine)).max_decoding_message_size(channel::REQUEST_BYTES_MAX);
         health_reporter.set_serving::<LogServiceServer<Log>>().await;
         health_reporter.set_serving::<TopicServiceServer<Topics>>().await;
-        let reflect = || {
-            tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(tillroll_proto::FILE_DESCRIPTOR_SET)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        };
-        let (v1, v1alpha) = if self.settings.reflection {
-            (Some(reflect().build_v1()?), Some(reflect().build_v1alpha()?))
-        } else {
-            (None, None)
-        };
-        let incoming = accept::accept(self.listener, self.settings.connections_max, stop.clone());
-        let router = channel::tune(tonic::transport::Server::builder())
-            .add_service(health)
-            .add_service(log)
-            .add_service(topics)
-            .add_optional_service(v1)
-            .add_optional_service(v1alpha);
-        let not_serving = async {
+        let mut routes = Routes::new(health).add_service(log).add_service(topics);
+        if self.settings.reflection {
+            routes = routes.add_service(reflect().build_v1()?).add_service(reflect().build_v1alpha()?);
+        }
+        let cut = CancellationToken::new();
+        let incoming = accept::accept(self.listener, self.settings.connections_max, stop.clone(), cut.clone());
+        let stopping = async {
             stop.cancelled().await;
-            // Whoever balances load learns it before the connections go.
-            health_reporter.set_not_serving::<LogServiceServer<Log>>().await;
-            health_reporter.set_not_serving::<TopicServiceServer<Topics>>().await;
-            health_reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+            leave(health_reporter).await;
         };
-        let serving = router.serve_with_incoming_shutdown(ReceiverStream::new(incoming), not_serving);
+        let serving = channel::tune(tonic::transport::Server::builder()).serve_with_incoming_shutdown(
+            Worded::new(routes.prepare()),
+            ReceiverStream::new(incoming),
+            stopping,
+        );
         let bound = async {
             stop.cancelled().await;
             tokio::time::sleep(self.settings.drain).await;
+            tracing::warn!("connections are cut that did not end in time");
+            cut.cancel();
+            tokio::time::sleep(CUT).await;
         };
         tokio::select! {
             served = serving => served.map_err(Into::into),
             () = bound => {
-                tracing::warn!("connections were cut that did not end in time");
+                tracing::warn!("some calls go on though their connections were cut");
                 Ok(())
             }
         }
     }
 }
+
+fn reflect() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(tillroll_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+/// Whoever balances load learns it before the connections go; then their streams end, so that none holds up the stop.
+async fn leave(mut reporter: HealthReporter) {
+    reporter.set_not_serving::<LogServiceServer<Log>>().await;
+    reporter.set_not_serving::<TopicServiceServer<Topics>>().await;
+    reporter.set_service_status("", ServingStatus::NotServing).await;
+    // A stream still gives out the last status when its sender is gone.
+    for service in [LogServiceServer::<Log>::NAME, TopicServiceServer::<Topics>::NAME, ""] {
+        reporter.clear_service_status(service).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,13 +11,9 @@ use tillroll_engine::{
         TopicConfig, TopicView,
     },
 };
-use tillroll_proto::{
-    reason::{self, key},
-    v1,
-};
-use tonic::Code;
+use tillroll_proto::{reason::key, v1};
 
-use crate::refusal::{Facts, bad_field, no_group, required, unsupported};
+use crate::refusal::{Facts, bad_field, no_group, required, table, unsupported};
 
 /// What a request may rely on by name.
 pub const FEATURES: &[&str] = &["append.checks.next_offset", "append.stream", "read.encoded", "read.key"];
@@ -28,10 +24,11 @@ pub fn append(request: v1::AppendRequest) -> Result<Append, Facts> {
         return Err(unsupported(need));
     }
     for (field, count) in [("checks", request.checks.len()), ("commits", request.commits.len())] {
-        if count > limits::APPEND_BATCHES_MAX {
-            let message = format!("{field} has {count} entries, the limit is {}", limits::APPEND_BATCHES_MAX);
-            let facts = Facts::new(reason::APPEND_TOO_LARGE, Code::InvalidArgument, message).with(key::FIELD, field);
-            return Err(facts.with(key::LIMIT, limits::APPEND_BATCHES_MAX).with(key::ACTUAL, count));
+        let limit = limits::APPEND_BATCHES_MAX;
+        if count > limit {
+            let message = format!("{field} has {count} entries, the limit is {limit}; split the append");
+            let facts = Facts::new(&table::APPEND_TOO_LARGE, message).with(key::FIELD, field);
+            return Err(facts.with(key::LIMIT, limit).with(key::ACTUAL, count));
         }
     }
     let batches = request.batches.into_iter().enumerate().map(|(index, batch)| append_batch(index, batch));
@@ -74,7 +71,7 @@ fn append_check(index: usize, check: v1::Check) -> Result<Check, Facts> {
     match check.kind {
         None => {
             let message = format!("checks[{index}] is of a kind that this broker does not know; it is never ignored");
-            let facts = Facts::new(reason::UNKNOWN_CHECK, Code::InvalidArgument, message);
+            let facts = Facts::new(&table::UNKNOWN_CHECK, message);
             Err(facts.with(key::FIELD, format!("checks[{index}].kind")))
         }
         Some(v1::check::Kind::NextOffset(expected)) => Ok(Check::NextOffset {
@@ -190,3 +187,6 @@ pub fn producer(opened: ProducerOpened) -> v1::InitProducerResponse {
         recent: recent.collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,8 @@
 """An ack means a sync: the broker's own system calls say so.
 
 Runs the broker under strace and makes single unary appends, one after the other, each with a value that is found
-nowhere else. Every answer on the socket must be preceded by the write of its bytes to a journal file that has completed,
-and by a sync of that same file that began after that write and has completed (or the file must be open with O_DSYNC).
+nowhere else. Every answer on the socket must be preceded by the write of its bytes to a journal file that has
+completed, and by a sync of that same file that began after that write and has completed.
 
     acks.py --binary target/debug/tillroll --proto proto [--appends 200]
 """

@@ -18,20 +18,17 @@ use tillroll_engine::{
     request::{Append, Appended},
     ticket::Ticket,
 };
-use tillroll_proto::{
-    reason,
-    v1::{
-        self, AppendOutcome, AppendStreamOpened, AppendStreamRequest, AppendStreamResponse,
-        append_outcome::Result as Outcome, append_stream_response::Event,
-    },
+use tillroll_proto::v1::{
+    self, AppendOutcome, AppendStreamOpened, AppendStreamRequest, AppendStreamResponse,
+    append_outcome::Result as Outcome, append_stream_response::Event,
 };
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::{Code, Status, Streaming};
+use tonic::{Status, Streaming};
 
-use super::{HEARTBEAT_MS, STREAM_APPENDS_MAX, STREAM_BYTES_MAX};
+use super::{HEARTBEAT_MS, STREAM_APPENDS_MAX, STREAM_BYTES_MAX, deadline};
 use crate::{
-    refusal::{Facts, bad_field, of_refusal, required},
+    refusal::{Facts, bad_field, of_refusal, of_transport, required, stopping},
     wire,
 };
 
@@ -64,12 +61,18 @@ pub struct Outcomes {
     /// Ends the stream once everything before it is answered.
     failure: Option<Status>,
     heartbeat: Pin<Box<Sleep>>,
+    deadline: Option<Pin<Box<Sleep>>>,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl Outcomes {
     /// Serves one stream.
-    pub fn new(engine: Engine, requests: Streaming<AppendStreamRequest>, stop: CancellationToken) -> Self {
+    pub fn new(
+        engine: Engine,
+        requests: Streaming<AppendStreamRequest>,
+        deadline: Option<Instant>,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             engine,
             requests,
@@ -80,6 +83,7 @@ impl Outcomes {
             is_closed: false,
             failure: None,
             heartbeat: Box::pin(tokio::time::sleep(heartbeat())),
+            deadline: deadline::timer(deadline),
             stop: Box::pin(stop.cancelled_owned()),
         }
     }
@@ -102,7 +106,8 @@ impl Outcomes {
             match Pin::new(&mut self.requests).poll_next(context) {
                 Poll::Pending => return,
                 Poll::Ready(None) => self.is_closed = true,
-                Poll::Ready(Some(Err(status))) => self.fail(status),
+                // What came is no request: the stream cannot go on behind it.
+                Poll::Ready(Some(Err(status))) => self.fail(of_transport(&status, "").map_or(status, Facts::into)),
                 Poll::Ready(Some(Ok(request))) => self.enter(request),
             }
         }
@@ -111,6 +116,16 @@ impl Outcomes {
     fn fail(&mut self, status: Status) {
         self.is_closed = true;
         self.failure = Some(status);
+    }
+
+    /// The deadline has passed: what is on its way stands, the client hears no more of it.
+    fn give_up(&mut self) -> Status {
+        self.deadline = None;
+        self.unanswered.clear();
+        self.bytes = 0;
+        self.is_closed = true;
+        self.failure = None;
+        deadline::exceeded()
     }
 
     fn enter(&mut self, request: AppendStreamRequest) {
@@ -185,8 +200,10 @@ impl Stream for Outcomes {
         }
         // Told to stop: what has come is answered, nothing more is taken in.
         if !this.is_closed && this.stop.as_mut().poll(context).is_ready() {
-            let message = "the broker is shutting down; append again what has no outcome, with the same stamps";
-            this.fail(Facts::new(reason::SHUTTING_DOWN, Code::Unavailable, message).status());
+            this.fail(stopping().status());
+        }
+        if this.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(context).is_ready()) {
+            return Poll::Ready(Some(Err(this.give_up())));
         }
         this.take_in(context);
         if let Some(outcome) = this.outcome(context) {

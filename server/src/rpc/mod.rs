@@ -4,17 +4,24 @@ use std::sync::Arc;
 
 use tillroll_engine::{engine::Engine, limits, request::InitProducer};
 use tillroll_proto::v1::{self, log_service_server::LogService};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{refusal::of_refusal, wire};
+use crate::{
+    channel,
+    refusal::{Facts, gave_up, of_refusal, stopping, table},
+    wire,
+};
 
 mod append_stream;
+mod deadline;
 mod read;
 mod topic;
+mod worded;
 
 pub use topic::Topics;
+pub use worded::Worded;
 
 /// Appends of one stream that may be unanswered.
 const STREAM_APPENDS_MAX: usize = limits::PRODUCER_WINDOW;
@@ -58,7 +65,7 @@ impl LogService for Log {
                 max_key_bytes: limits::KEY_BYTES_MAX as u32,
                 max_in_flight_appends: STREAM_APPENDS_MAX as u32,
                 max_in_flight_bytes: STREAM_BYTES_MAX as u32,
-                max_response_bytes: limits::RESPONSE_BYTES_DEFAULT,
+                max_response_bytes: channel::READ_BYTES_MAX,
                 max_batch_bytes: limits::BATCH_BYTES_MAX as u32,
             }),
             features: wire::FEATURES.iter().map(|feature| (*feature).to_owned()).collect(),
@@ -78,9 +85,16 @@ impl LogService for Log {
     }
 
     async fn append(&self, request: Request<v1::AppendRequest>) -> Result<Response<v1::AppendResponse>, Status> {
+        let deadline = deadline::of(request.metadata());
         let append = wire::append(request.into_inner())?;
         // A client that goes away before this point has written nothing; after it the append stands.
-        let ticket = self.engine.append(append).await;
+        let ticket = match deadline {
+            None => self.engine.append(append).await,
+            Some(deadline) => {
+                let entered = timeout_at(last_entry(Instant::now(), deadline), self.engine.append(append)).await;
+                entered.map_err(|_| queue_too_long())?
+            }
+        };
         let appended = ticket.await.map_err(|refusal| of_refusal(&refusal).status())?;
         Ok(Response::new(wire::appended(appended)))
     }
@@ -91,14 +105,60 @@ impl LogService for Log {
         &self,
         request: Request<Streaming<v1::AppendStreamRequest>>,
     ) -> Result<Response<Self::AppendStreamStream>, Status> {
-        let outcomes = append_stream::Outcomes::new(self.engine.clone(), request.into_inner(), self.stop.clone());
+        let deadline = deadline::of(request.metadata());
+        let (engine, stop) = (self.engine.clone(), self.stop.clone());
+        let outcomes = append_stream::Outcomes::new(engine, request.into_inner(), deadline, stop);
         Ok(Response::new(outcomes))
     }
 
-    type ReadStream = ReceiverStream<Result<v1::ReadResponse, Status>>;
+    type ReadStream = read::Responses;
 
     async fn read(&self, request: Request<v1::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
-        let stream = read::open(self.engine.clone(), request.into_inner(), self.stop.clone()).await?;
+        let deadline = deadline::of(request.metadata());
+        let stream = read::open(self.engine.clone(), request.into_inner(), deadline, self.stop.clone()).await?;
         Ok(Response::new(stream))
+    }
+}
+
+/// When an append that still waits for room is refused: early enough for the client to hear it.
+fn last_entry(now: Instant, deadline: Instant) -> Instant {
+    now + deadline.saturating_duration_since(now) * 3 / 4
+}
+
+/// A queue too long for the deadline is refused, not waited out.
+fn queue_too_long() -> Facts {
+    let message = "appends wait for room longer than this one's deadline allows; nothing of it was written, try again";
+    Facts::new(&table::TOO_MANY_IN_FLIGHT, message)
+}
+
+/// Runs what may block on the disk on a thread that may. A panic there is an answer like any other.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Facts> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| if error.is_panic() { gave_up() } else { stopping() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tillroll_proto::reason;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_on_a_blocking_thread_is_an_answer() {
+        let gave_up = blocking(|| assert!(std::env::args().count() == 0, "as planned")).await;
+        assert_eq!(gave_up.expect_err("it panicked").reason(), reason::READ_FAILED);
+        assert_eq!(blocking(|| 7).await, Ok(7));
+    }
+
+    #[test]
+    fn an_append_waits_for_room_no_longer_than_its_client_can_hear_of_it() {
+        let now = Instant::now();
+        let second = Duration::from_secs(1);
+        assert_eq!(last_entry(now, now + second), now + second * 3 / 4);
+        assert_eq!(last_entry(now + second, now), now + second);
+        assert_eq!(queue_too_long().reason(), reason::TOO_MANY_IN_FLIGHT);
+        assert!(queue_too_long().row.wait.is_some());
     }
 }

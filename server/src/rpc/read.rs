@@ -1,245 +1,261 @@
-//! `Read`: one task a call, with no state that outlives it.
+//! `Read`: plan → look → pack → send, partition after partition; then wait for more.
 //!
-//! The plan is made when the call begins: which partitions, from where, and where each of them ended. Then partitions
-//! are served in turn; what is in memory is read at once, everything else on a thread that may block.
+//! One task a call, with no state that outlives it. What is in memory is read at once, everything else on a thread that
+//! may block, packed into responses there. What must stay true: order within a partition, each record once, nothing
+//! behind the ends of a bounded read, `CaughtUp` once and before the end, a sign of life when nothing else flows, and
+//! never an end that looks well when it is not.
 
-use std::{future::Future, time::Duration};
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
-use bytes::Bytes;
-use futures_util::future::select_all;
-use tillroll_engine::{
-    engine::Engine,
-    error::ReadFault,
-    id::{Lane, Offset, Partition},
-    limits,
-    request::{ReadAnswer, TopicView},
-};
-use tillroll_proto::{
-    reason::{self, key},
-    v1::{self, read_response::Event},
-};
+use futures_core::Stream;
+use tillroll_engine::{engine::Engine, id::Offset};
+use tillroll_proto::v1::{self, read_response::Event};
 use tokio::{sync::mpsc, time::Instant};
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status};
+use tonic::Status;
 
-use super::topic::lost;
-use crate::{
-    refusal::{Facts, bad_field, of_fault, of_refusal, required},
-    wire,
-};
+use super::{blocking, deadline};
+use crate::refusal::{Facts, gave_up, of_fault, stopping};
 
+mod plan;
 mod cut;
-mod send;
+mod pack;
+mod wait;
 
-use send::Sender;
+use self::{
+    pack::{Packed, Packer},
+    plan::{Cursor, Order, Plan},
+    wait::Waiting,
+};
 
 /// Responses between the reading task and the connection.
 const RESPONSES_MAX: usize = 4;
-const HEARTBEAT_MS_DEFAULT: u32 = super::HEARTBEAT_MS;
 
-/// What was asked, checked.
-struct Plan {
-    topic: TopicView,
-    cursors: Vec<Cursor>,
-    follow: bool,
-    /// Records that may still be sent; none without a limit.
-    records_left: Option<u64>,
-    response_bytes: usize,
-    /// The client set the limit itself: then it is hard.
-    is_hard: bool,
-    encoded: bool,
-    key: Option<Bytes>,
-    heartbeat: Duration,
+/// A response, or the end; an end that is not said is a failure.
+type Said = Result<Option<v1::ReadResponse>, Status>;
+
+/// The responses of one read.
+pub struct Responses {
+    said: mpsc::Receiver<Said>,
+    is_over: bool,
 }
 
-/// How far one partition is read.
-#[derive(Clone, Copy)]
-struct Cursor {
-    lane: Lane,
-    next: Offset,
-    /// The visible end when the call began.
-    end: Offset,
+impl Stream for Responses {
+    type Item = Result<v1::ReadResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        let Poll::Ready(said) = self.said.poll_recv(context) else { return Poll::Pending };
+        let response = match said {
+            Some(Ok(Some(response))) => return Poll::Ready(Some(Ok(response))),
+            Some(Ok(None)) => None,
+            Some(Err(status)) => Some(Err(status)),
+            None => Some(Err(gave_up().status())),
+        };
+        self.is_over = true;
+        Poll::Ready(response)
+    }
 }
 
-/// Checks a request and starts to answer it.
+/// Checks a request and starts to answer it; what is wrong with it is the answer of the call itself.
 pub(super) async fn open(
     engine: Engine,
     request: v1::ReadRequest,
+    deadline: Option<Instant>,
     stop: CancellationToken,
-) -> Result<ReceiverStream<Result<v1::ReadResponse, Status>>, Status> {
-    let planned = {
+) -> Result<Responses, Facts> {
+    let plan = {
         let engine = engine.clone();
         // A start by time is looked up in segments.
-        tokio::task::spawn_blocking(move || plan(&engine, request)).await.map_err(|_| lost())?
+        blocking(move || Plan::of(&engine, request)).await??
     };
-    let plan = planned?;
-    let (sender, receiver) = mpsc::channel(RESPONSES_MAX);
+    let (sender, said) = mpsc::channel(RESPONSES_MAX);
     tokio::spawn(async move {
-        let closed = sender.clone();
-        let sender = Sender::new(sender);
-        tokio::select! {
-            () = closed.closed() => {}
-            () = stop.cancelled() => {
-                let facts = Facts::new(reason::SHUTTING_DOWN, Code::Unavailable, "the broker is shutting down; read on later");
-                sender.fail(facts).await;
-            }
-            ended = run(&engine, plan, &sender) => {
-                if let Err(Some(facts)) = ended {
-                    sender.fail(facts).await;
-                }
-            }
-        }
+        let mut reading = Reading::new(engine, plan, sender.clone());
+        let end = tokio::select! {
+            () = sender.closed() => return,
+            () = stop.cancelled() => Err(stopping().status()),
+            () = deadline::passed(deadline) => Err(deadline::exceeded()),
+            ended = reading.run() => match ended {
+                Ok(()) => Ok(None),
+                Err(End::Refused(facts)) => Err(facts.status()),
+                Err(End::Gone) => return,
+            },
+        };
+        // A client that is gone needs no answer.
+        let _gone = sender.send(end).await;
     });
-    Ok(ReceiverStream::new(receiver))
+    Ok(Responses { said, is_over: false })
 }
 
-fn plan(engine: &Engine, request: v1::ReadRequest) -> Result<Plan, Facts> {
-    let follow = match v1::ReadStop::try_from(request.stop) {
-        Ok(v1::ReadStop::AtEnd) => false,
-        Ok(v1::ReadStop::Follow) => true,
-        Ok(v1::ReadStop::Unspecified) => {
-            return Err(required("stop", "say where to stop: READ_STOP_AT_END or READ_STOP_FOLLOW"));
-        }
-        Err(_) => return Err(bad_field("stop", format!("stop is {}, which this broker does not know", request.stop))),
-    };
-    let encoded = match v1::ReadFormat::try_from(request.format) {
-        Ok(v1::ReadFormat::Unspecified | v1::ReadFormat::Records) => false,
-        Ok(v1::ReadFormat::Encoded) => true,
-        Err(_) => {
-            return Err(bad_field("format", format!("format is {}, which this broker does not know", request.format)));
-        }
-    };
-    let start = wire::start(request.start, "start")?;
-    let topic = engine.topic(&request.topic).map_err(|refusal| of_refusal(&refusal))?;
-    if !request.topic_id.is_empty() && request.topic_id != topic.id.hex() {
-        let (name, pinned, current) = (topic.name, request.topic_id, Some(topic.id));
-        return Err(of_refusal(&tillroll_engine::error::Refusal::TopicRecreated { topic: name, pinned, current }));
-    }
-    let mut partitions = request.partitions;
-    partitions.sort_unstable();
-    partitions.dedup();
-    if partitions.is_empty() {
-        partitions = (0..topic.config.partitions).collect();
-    }
-    let mut cursors = Vec::with_capacity(partitions.len());
-    for partition in partitions {
-        let lane = Lane { topic: topic.id, partition: Partition(partition) };
-        let resumed = request.resume.iter().find(|resume| resume.partition == partition);
-        let start = resumed.map_or(start, |resume| tillroll_engine::request::Start::Offset(Offset(resume.next_offset)));
-        let with_place =
-            |fault: ReadFault| of_fault(&fault).with(key::TOPIC, &topic.name).with(key::PARTITION, partition);
-        let next = engine.find(lane, start).map_err(with_place)?;
-        let end = engine.extent(lane).map_err(with_place)?.end;
-        cursors.push(Cursor { lane, next, end });
-    }
-    let is_hard = request.max_response_bytes > 0;
-    let response_bytes = if is_hard { request.max_response_bytes } else { limits::RESPONSE_BYTES_DEFAULT };
-    let heartbeat_ms = if request.heartbeat_ms == 0 { HEARTBEAT_MS_DEFAULT } else { request.heartbeat_ms.max(100) };
-    Ok(Plan {
-        topic,
-        cursors,
-        follow,
-        records_left: (request.max_records > 0).then_some(request.max_records),
-        response_bytes: (response_bytes as usize).min(crate::channel::RESPONSE_BYTES_MAX - (1 << 20)),
-        is_hard,
-        encoded,
-        key: request.key,
-        heartbeat: Duration::from_millis(heartbeat_ms.into()),
-    })
+/// Why a read ends before its time.
+enum End {
+    Refused(Facts),
+    /// The client is gone.
+    Gone,
 }
 
-/// Serves the plan. `Err(None)`: the client is gone.
-async fn run(engine: &Engine, mut plan: Plan, sender: &Sender) -> Result<(), Option<Facts>> {
-    let mut is_caught_up = false;
-    let mut heartbeat_at = Instant::now() + plan.heartbeat;
-    loop {
-        let mut has_sent = false;
-        for number in 0..plan.cursors.len() {
-            if plan.records_left == Some(0) {
+impl From<Facts> for End {
+    fn from(facts: Facts) -> Self {
+        Self::Refused(facts)
+    }
+}
+
+struct Reading {
+    engine: Engine,
+    plan: Plan,
+    sender: mpsc::Sender<Said>,
+    /// Partitions that may have records, by their place in the plan, each at its turn.
+    ready: VecDeque<usize>,
+    waiting: Waiting,
+    /// Partitions that are not where they ended when the call began.
+    behind: usize,
+    records_left: Option<u64>,
+    is_caught_up: bool,
+    heartbeat_at: Instant,
+}
+
+impl Reading {
+    fn new(engine: Engine, plan: Plan, sender: mpsc::Sender<Said>) -> Self {
+        let behind = plan.cursors.iter().filter(|cursor| is_behind(cursor)).count();
+        let places = 0..plan.cursors.len();
+        Self {
+            ready: places.filter(|place| plan.is_following || is_behind(&plan.cursors[*place])).collect(),
+            waiting: Waiting::new(plan.cursors.len()),
+            behind,
+            records_left: plan.records_max,
+            is_caught_up: false,
+            heartbeat_at: Instant::now() + plan.heartbeat,
+            engine,
+            plan,
+            sender,
+        }
+    }
+
+    async fn run(&mut self) -> Result<(), End> {
+        loop {
+            if !self.is_caught_up && self.behind == 0 {
+                self.is_caught_up = true;
+                let ends = self.plan.ends(&self.engine, true);
+                self.send(Event::CaughtUp(v1::CaughtUp { ends })).await?;
+            }
+            if self.records_left == Some(0) || (self.is_caught_up && !self.plan.is_following) {
                 return Ok(());
             }
-            has_sent |= turn(engine, &mut plan, number, sender).await?;
+            match self.ready.pop_front() {
+                Some(place) => self.turn(place).await?,
+                None => self.wait().await?,
+            }
         }
-        if has_sent {
-            heartbeat_at = Instant::now() + plan.heartbeat;
-        }
-        if !is_caught_up && plan.cursors.iter().all(|cursor| cursor.next >= cursor.end) {
-            is_caught_up = true;
-            let ends = plan.cursors.iter().map(|cursor| partition_end(engine, &plan.topic, *cursor, true)).collect();
-            sender.send(Event::CaughtUp(v1::CaughtUp { ends })).await?;
-        }
-        if is_caught_up && !plan.follow {
+    }
+
+    /// Sends what there is of a partition, a look's worth; has it wait when there is nothing.
+    async fn turn(&mut self, place: usize) -> Result<(), End> {
+        let cursor = self.plan.cursors[place];
+        let Some(packed) = self.look(cursor).await? else {
+            self.waiting.add(&self.engine, place, cursor.lane, cursor.next);
             return Ok(());
+        };
+        self.waiting.had_records(place);
+        self.records_left = self.records_left.map(|left| left.saturating_sub(packed.records));
+        for batch in packed.batches {
+            self.plan.cursors[place].next = Offset(batch.next_offset);
+            self.send(Event::Batch(batch)).await?;
         }
-        if !has_sent {
-            tokio::select! {
-                () = moved(engine, &plan.cursors) => {}
-                () = tokio::time::sleep_until(heartbeat_at) => {
-                    let ends = plan.cursors.iter().map(|cursor| partition_end(engine, &plan.topic, *cursor, false)).collect();
-                    sender.send(Event::Heartbeat(v1::Heartbeat { ends })).await?;
-                    heartbeat_at = Instant::now() + plan.heartbeat;
-                }
+        if let Some(facts) = packed.refusal {
+            return Err(facts.into());
+        }
+        let is_now_behind = is_behind(&self.plan.cursors[place]);
+        self.behind -= usize::from(is_behind(&cursor) && !is_now_behind);
+        if self.plan.is_following || is_now_behind {
+            self.ready.push_back(place);
+        }
+        Ok(())
+    }
+
+    /// Reads and packs: at once what is in memory, on a thread that may block what is not.
+    async fn look(&mut self, cursor: Cursor) -> Result<Option<Packed>, Facts> {
+        // A bounded read ends where the partition ended when it began, whatever was merged or appended since.
+        let until = if self.plan.is_following { Offset(u64::MAX) } else { cursor.end };
+        let (engine, order, left) = (self.engine.clone(), self.plan.order.clone(), self.records_left);
+        let look = move || look(&engine, &order, cursor, until, left);
+        if self.engine.is_in_memory(cursor.lane, cursor.next) { look() } else { blocking(look).await? }
+    }
+
+    /// Waits for any partition to have more, and sends a sign of life meanwhile.
+    async fn wait(&mut self) -> Result<(), End> {
+        tokio::select! {
+            place = self.waiting.next() => {
+                self.ready.push_back(place);
+                Ok(())
             }
-            // A lane that moved because its topic is gone says so on the next read.
-            if engine.topic(&plan.topic.name).is_ok_and(|topic| topic.id != plan.topic.id) {
-                let fault = ReadFault::TopicNotFound { topic: plan.topic.id };
-                return Err(Some(of_fault(&fault)));
+            () = tokio::time::sleep_until(self.heartbeat_at) => {
+                let ends = self.plan.ends(&self.engine, false);
+                self.send(Event::Heartbeat(v1::Heartbeat { ends })).await
             }
         }
     }
-}
 
-/// Waits until one of the lanes has more.
-fn moved(engine: &Engine, cursors: &[Cursor]) -> impl Future<Output = ()> + Send {
-    let all: Vec<_> = cursors.iter().map(|cursor| engine.moved(cursor.lane, cursor.next)).collect();
-    async move {
-        select_all(all).await;
+    async fn send(&mut self, event: Event) -> Result<(), End> {
+        self.heartbeat_at = Instant::now() + self.plan.heartbeat;
+        self.sender.send(Ok(Some(v1::ReadResponse { event: Some(event) }))).await.map_err(|_| End::Gone)
     }
 }
 
-fn partition_end(engine: &Engine, topic: &TopicView, cursor: Cursor, at_begin: bool) -> v1::PartitionEnd {
-    let extent = engine.extent(cursor.lane).unwrap_or_default();
-    v1::PartitionEnd {
-        topic: topic.name.clone(),
-        partition: cursor.lane.partition.0,
-        head_offset: extent.head.0,
-        end_offset: if at_begin { cursor.end.0 } else { extent.end.0 },
-    }
-}
-
-/// Sends one response's worth of one partition; whether there was any.
-async fn turn(engine: &Engine, plan: &mut Plan, number: usize, sender: &Sender) -> Result<bool, Option<Facts>> {
-    let cursor = plan.cursors[number];
-    if !plan.follow && cursor.next >= cursor.end {
-        return Ok(false);
-    }
-    let answer = read(engine, cursor, plan.response_bytes).await?;
-    let answer = answer.map_err(|fault| {
-        let facts = of_fault(&fault).with(key::TOPIC, &plan.topic.name);
-        Some(facts.with(key::PARTITION, cursor.lane.partition))
-    })?;
+/// One look into the log; none when nothing is there.
+fn look(
+    engine: &Engine,
+    order: &Order,
+    cursor: Cursor,
+    until: Offset,
+    left: Option<u64>,
+) -> Result<Option<Packed>, Facts> {
+    let answer = engine.read(cursor.lane, cursor.next, order.limit.bytes);
+    let answer = answer.map_err(|fault| of_fault(&fault).at(&order.topic, Some(cursor.lane.partition)))?;
     if answer.chunks.is_empty() {
-        return Ok(false);
+        return Ok(None);
     }
-    // A bounded read ends where the lane ended when it began, whatever was merged or appended since.
-    let until = if plan.follow { Offset(u64::MAX) } else { cursor.end };
-    let next = if plan.encoded {
-        send::encoded(plan, cursor, answer.chunks, until, sender).await?
-    } else {
-        send::records(plan, cursor, answer.chunks, until, sender).await?
-    };
-    plan.cursors[number].next = next;
-    Ok(true)
+    Ok(Some(Packer::new(order, cursor, until, left).pack(answer.chunks)))
 }
 
-/// Reads from memory at once, and from the disk on a thread that may block.
-async fn read(engine: &Engine, cursor: Cursor, bytes: usize) -> Result<Result<ReadAnswer, ReadFault>, Option<Facts>> {
-    if engine.is_in_memory(cursor.lane, cursor.next) {
-        return Ok(engine.read(cursor.lane, cursor.next, bytes));
+fn is_behind(cursor: &Cursor) -> bool {
+    cursor.next < cursor.end
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+    use tillroll_proto::reason;
+    use tonic_types::StatusExt;
+
+    use super::*;
+
+    /// What a client gets after the task has said this and is gone.
+    async fn heard(said: Vec<Said>) -> Vec<Result<v1::ReadResponse, String>> {
+        let (sender, receiver) = mpsc::channel(RESPONSES_MAX);
+        for one in said {
+            sender.send(one).await.expect("there is room");
+        }
+        drop(sender);
+        let reason = |status: Status| status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
+        let responses = Responses { said: receiver, is_over: false };
+        responses.map(|response| response.map_err(reason)).collect().await
     }
-    let engine = engine.clone();
-    let reading = tokio::task::spawn_blocking(move || engine.read(cursor.lane, cursor.next, bytes));
-    let failed = || Facts::new(reason::SHUTTING_DOWN, Code::Unavailable, "the read was given up; read on from here");
-    reading.await.map_err(|_| Some(failed()))
+
+    #[tokio::test]
+    async fn a_read_ends_well_only_when_it_says_so() {
+        let response = v1::ReadResponse::default();
+        assert_eq!(heard(vec![Ok(Some(response.clone())), Ok(None)]).await, [Ok(response.clone())]);
+        let broken = Err(reason::READ_FAILED.to_owned());
+        assert_eq!(heard(vec![Ok(Some(response.clone()))]).await, [Ok(response), broken.clone()]);
+        assert_eq!(heard(Vec::new()).await, [broken]);
+        let stopped = Err(reason::SHUTTING_DOWN.to_owned());
+        assert_eq!(heard(vec![Err(stopping().status())]).await, [stopped]);
+    }
 }

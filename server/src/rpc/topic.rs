@@ -5,12 +5,10 @@ use tillroll_engine::{
     id::{Lane, Partition, TopicId},
     request::{Extent, TopicView},
 };
-use tillroll_proto::{
-    reason::{self, key},
-    v1::{self, topic_service_server::TopicService},
-};
-use tonic::{Code, Request, Response, Status};
+use tillroll_proto::v1::{self, topic_service_server::TopicService};
+use tonic::{Request, Response, Status};
 
+use super::blocking;
 use crate::{
     refusal::{Facts, bad_field, of_fault, of_refusal, required, unsupported},
     wire,
@@ -38,7 +36,8 @@ impl Topics {
     /// A topic with its partitions.
     fn described(&self, view: TopicView) -> Result<v1::Topic, Status> {
         let partitions: Vec<Partition> = (0..view.config.partitions).map(Partition).collect();
-        let extents = self.engine.extents(view.id, &partitions).map_err(|fault| of_fault(&fault).status())?;
+        let extents = self.engine.extents(view.id, &partitions);
+        let extents = extents.map_err(|fault| of_fault(&fault).at(&view.name, None).status())?;
         let partitions = partitions.iter().zip(extents).map(|(partition, extent)| info(*partition, extent)).collect();
         Ok(v1::Topic { partitions, ..wire::topic(view) })
     }
@@ -129,14 +128,16 @@ impl TopicService for Topics {
         let view = self.topic(&request.topic)?;
         let engine = self.engine.clone();
         // A time is looked up in segments, which may block on the disk.
-        let found = tokio::task::spawn_blocking(move || {
+        let offsets = blocking(move || {
             let one = |partition| {
                 let lane = Lane { topic: view.id, partition: Partition(partition) };
-                engine.find(lane, start).map(|offset| v1::PartitionOffset { partition, next_offset: offset.0 })
+                let found = engine.find(lane, start);
+                let found = found.map_err(|fault| of_fault(&fault).at(&view.name, Some(lane.partition)))?;
+                Ok(v1::PartitionOffset { partition, next_offset: found.0 })
             };
-            (0..view.config.partitions).map(one).collect::<Result<Vec<_>, _>>()
+            (0..view.config.partitions).map(one).collect::<Result<Vec<_>, Facts>>()
         });
-        let offsets = found.await.map_err(|_| lost())?.map_err(|fault| of_fault(&fault).status())?;
+        let offsets = offsets.await??;
         Ok(Response::new(v1::FindOffsetsResponse { offsets }))
     }
 
@@ -147,7 +148,8 @@ impl TopicService for Topics {
         let request = request.into_inner();
         let view = self.topic(&request.topic)?;
         let lane = Lane { topic: view.id, partition: Partition(request.partition) };
-        let all = self.engine.segments(lane).map_err(|fault| of_fault(&fault).status())?;
+        let all = self.engine.segments(lane);
+        let all = all.map_err(|fault| of_fault(&fault).at(&view.name, Some(lane.partition)).status())?;
         let after: Option<u64> = match request.page_token.as_str() {
             "" => None,
             token => {
@@ -172,10 +174,4 @@ fn segment(view: &tillroll_engine::request::SegmentView) -> v1::Segment {
         first_append_time_us: view.first_time_us,
         last_append_time_us: view.last_time_us,
     }
-}
-
-/// The runtime is going down under a call.
-pub(super) fn lost() -> Status {
-    let facts = Facts::new(reason::SHUTTING_DOWN, Code::Unavailable, "the broker is shutting down; try again");
-    facts.with(key::NAME, "runtime").status()
 }

@@ -12,6 +12,7 @@ use tillroll_engine::{
 /// A chunk that is decoded, for those who look at its records.
 pub(super) struct Plain {
     base: Offset,
+    end: Offset,
     set: Bytes,
     times: Vec<TimeRun>,
 }
@@ -35,7 +36,12 @@ impl Plain {
     /// Decodes a chunk; nothing is copied when it is not compressed.
     pub(super) fn of(chunk: &Chunk) -> Result<Self, Undecodable> {
         let set = chunk.batch.decode().map_err(|_| Undecodable)?;
-        Ok(Self { base: chunk.base, set, times: chunk.times.clone() })
+        Ok(Self { base: chunk.base, end: chunk.end, set, times: chunk.times.clone() })
+    }
+
+    /// Behind its last record.
+    pub(super) fn end(&self) -> Offset {
+        self.end
     }
 
     /// Its records from `from` to `until` with the key, when one is asked.
@@ -96,14 +102,17 @@ fn plain_batch(set: Bytes, record_count: u32) -> Batch {
     }
 }
 
+/// Bytes of a run of append times in a response, at most.
+const RUN_BYTES: usize = 20;
+
 /// Puts small plain chunks that follow each other into one: a set concatenated with another is a set. Reading single
-/// appends back would otherwise cost a message each.
+/// appends back would otherwise cost a message each. What is merged stays within `bytes_max`, its times included.
 pub(super) fn merge(chunks: Vec<Chunk>, bytes_max: usize) -> Vec<Chunk> {
     let mut merged: Vec<Chunk> = Vec::with_capacity(chunks.len());
     let mut run: Vec<Chunk> = Vec::new();
     let mut run_bytes = 0;
     for chunk in chunks {
-        let bytes = chunk.batch.data.len();
+        let bytes = chunk.batch.data.len() + chunk.times.len() * RUN_BYTES;
         let is_small = chunk.batch.codec == Codec::None && bytes <= bytes_max / 8;
         if !is_small || run_bytes + bytes > bytes_max {
             merged.extend(join(std::mem::take(&mut run)));

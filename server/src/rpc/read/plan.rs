@@ -1,0 +1,246 @@
+//! What a read asks for, held against what there is: fields first, then the topic, then where each partition starts.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use prost::Message;
+use tillroll_engine::{
+    engine::Engine,
+    error::Refusal,
+    id::{Lane, Offset, Partition},
+    limits,
+    request::{Start, TopicView},
+};
+use tillroll_proto::{reason::key, v1};
+
+use crate::{
+    channel,
+    refusal::{Facts, bad_field, of_fault, of_refusal, required},
+    rpc::HEARTBEAT_MS,
+    wire,
+};
+
+/// Signs of life more often than this would be a load of their own.
+const HEARTBEAT_MS_MIN: u32 = 100;
+
+/// The tag and length of a message in a message, at most.
+const FRAME_BYTES: usize = 6;
+
+/// What was asked, checked.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    /// The same for all partitions and looks.
+    pub(super) order: Arc<Order>,
+    pub(super) cursors: Vec<Cursor>,
+    pub(super) is_following: bool,
+    /// Records to send; none without a limit.
+    pub(super) records_max: Option<u64>,
+    pub(super) heartbeat: Duration,
+}
+
+/// How far one partition is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cursor {
+    pub(super) lane: Lane,
+    pub(super) next: Offset,
+    /// The visible end when the call began.
+    pub(super) end: Offset,
+}
+
+/// What the responses look like.
+#[derive(Clone, Debug)]
+pub(super) struct Order {
+    /// The topic's name.
+    pub(super) topic: String,
+    /// Its id in hex.
+    pub(super) topic_id: String,
+    /// As batches, not record by record.
+    pub(super) is_encoded: bool,
+    /// Only records with this key.
+    pub(super) key: Option<Bytes>,
+    pub(super) limit: Limit,
+}
+
+/// How large a response may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limit {
+    /// Of the whole encoded `ReadResponse`.
+    pub(super) bytes: usize,
+    /// The client set it: what does not fit is refused. Otherwise it is sent alone.
+    pub(super) is_hard: bool,
+}
+
+impl Plan {
+    /// Reads a request. Blocks on the disk when it starts at a time.
+    pub(super) fn of(engine: &Engine, request: v1::ReadRequest) -> Result<Self, Facts> {
+        let is_following = is_following(request.stop)?;
+        let is_encoded = is_encoded(request.format)?;
+        let start = wire::start(request.start, "start")?;
+        let limit = limit(request.max_response_bytes)?;
+        let topic = engine.topic(&request.topic).map_err(|refusal| of_refusal(&refusal))?;
+        if !request.topic_id.is_empty() && request.topic_id != topic.id.hex() {
+            let (name, pinned, current) = (topic.name, request.topic_id, Some(topic.id));
+            return Err(of_refusal(&Refusal::TopicRecreated { topic: name, pinned, current }));
+        }
+        let mut cursors = Vec::new();
+        for (partition, start) in starts(&request.partitions, &request.resume, start, &topic)? {
+            let lane = Lane { topic: topic.id, partition };
+            let found = engine.find(lane, start).and_then(|next| Ok((next, engine.extent(lane)?.end)));
+            let (next, end) = found.map_err(|fault| of_fault(&fault).at(&topic.name, Some(partition)))?;
+            cursors.push(Cursor { lane, next, end });
+        }
+        Ok(Self {
+            order: Arc::new(Order { topic_id: topic.id.hex(), topic: topic.name, is_encoded, key: request.key, limit }),
+            cursors,
+            is_following,
+            records_max: (request.max_records > 0).then_some(request.max_records),
+            heartbeat: heartbeat(request.heartbeat_ms),
+        })
+    }
+
+    /// What the chosen partitions hold now, or held when the call began; as many as fit into a response.
+    pub(super) fn ends(&self, engine: &Engine, at_begin: bool) -> Vec<v1::PartitionEnd> {
+        let limit = self.order.limit;
+        let mut room = if limit.is_hard { limit.bytes.saturating_sub(FRAME_BYTES) } else { usize::MAX };
+        let mut ends = Vec::with_capacity(self.cursors.len());
+        for cursor in &self.cursors {
+            let extent = engine.extent(cursor.lane).unwrap_or_default();
+            let end = v1::PartitionEnd {
+                topic: self.order.topic.clone(),
+                partition: cursor.lane.partition.0,
+                head_offset: extent.head.0,
+                end_offset: if at_begin { cursor.end.0 } else { extent.end.0 },
+            };
+            let bytes = end.encoded_len() + FRAME_BYTES;
+            if bytes > room {
+                break;
+            }
+            room -= bytes;
+            ends.push(end);
+        }
+        ends
+    }
+}
+
+fn is_following(number: i32) -> Result<bool, Facts> {
+    match v1::ReadStop::try_from(number) {
+        Ok(v1::ReadStop::AtEnd) => Ok(false),
+        Ok(v1::ReadStop::Follow) => Ok(true),
+        Ok(v1::ReadStop::Unspecified) => {
+            Err(required("stop", "say where to stop: READ_STOP_AT_END or READ_STOP_FOLLOW"))
+        }
+        Err(_) => Err(bad_field("stop", format!("stop is {number}, which this broker does not know"))),
+    }
+}
+
+fn is_encoded(number: i32) -> Result<bool, Facts> {
+    match v1::ReadFormat::try_from(number) {
+        Ok(v1::ReadFormat::Unspecified | v1::ReadFormat::Records) => Ok(false),
+        Ok(v1::ReadFormat::Encoded) => Ok(true),
+        Err(_) => Err(bad_field("format", format!("format is {number}, which this broker does not know"))),
+    }
+}
+
+fn limit(asked: u32) -> Result<Limit, Facts> {
+    let max = channel::READ_BYTES_MAX;
+    match asked {
+        0 => Ok(Limit { bytes: limits::RESPONSE_BYTES_DEFAULT as usize, is_hard: false }),
+        asked if asked <= max => Ok(Limit { bytes: asked as usize, is_hard: true }),
+        asked => {
+            let message = format!("max_response_bytes is {asked}, the limit is {max}; ask for less");
+            Err(bad_field("max_response_bytes", message).with(key::LIMIT, max).with(key::ACTUAL, asked))
+        }
+    }
+}
+
+fn heartbeat(asked: u32) -> Duration {
+    let millis = if asked == 0 { HEARTBEAT_MS } else { asked.max(HEARTBEAT_MS_MIN) };
+    Duration::from_millis(millis.into())
+}
+
+/// Where each chosen partition starts: as `resume` says, or as `start` does.
+fn starts(
+    asked: &[u32],
+    resume: &[v1::PartitionOffset],
+    start: Start,
+    topic: &TopicView,
+) -> Result<BTreeMap<Partition, Start>, Facts> {
+    let count = topic.config.partitions;
+    let all: Vec<u32> = (0..count).collect();
+    let chosen = if asked.is_empty() { &all } else { asked };
+    if let Some(&beyond) = chosen.iter().find(|&&partition| partition >= count) {
+        let (topic, partition) = (topic.name.clone(), Partition(beyond));
+        return Err(of_refusal(&Refusal::PartitionNotFound { topic, partition, count }));
+    }
+    let mut starts: BTreeMap<Partition, Start> =
+        chosen.iter().map(|&partition| (Partition(partition), start)).collect();
+    let mut resumed = std::collections::BTreeSet::new();
+    for (index, at) in resume.iter().enumerate() {
+        let field = format!("resume[{index}].partition");
+        let Some(start) = starts.get_mut(&Partition(at.partition)) else {
+            let message = format!("{field} is {}, which is not among the partitions to read", at.partition);
+            return Err(bad_field(&field, message));
+        };
+        if !resumed.insert(at.partition) {
+            return Err(bad_field(&field, format!("{field} is {} a second time; name each once", at.partition)));
+        }
+        *start = Start::Offset(Offset(at.next_offset));
+    }
+    Ok(starts)
+}
+
+#[cfg(test)]
+mod tests {
+    use tillroll_engine::{id::TopicId, request::TopicConfig};
+    use tillroll_proto::reason;
+
+    use super::*;
+
+    fn topic(partitions: u32) -> TopicView {
+        let config = TopicConfig { partitions, ..TopicConfig::default() };
+        TopicView { name: "orders".into(), id: TopicId(1), config, created_us: 0 }
+    }
+
+    fn resume(partition: u32, next_offset: u64) -> v1::PartitionOffset {
+        v1::PartitionOffset { partition, next_offset }
+    }
+
+    #[test]
+    fn no_partition_means_all_and_one_beyond_is_refused() {
+        let all = starts(&[], &[], Start::Earliest, &topic(3)).expect("all");
+        assert_eq!(all.keys().copied().collect::<Vec<_>>(), [Partition(0), Partition(1), Partition(2)]);
+        let beyond = starts(&[0, 3], &[], Start::Earliest, &topic(3)).expect_err("there are three");
+        assert_eq!(beyond.reason(), reason::PARTITION_NOT_FOUND);
+    }
+
+    #[test]
+    fn resume_overrides_the_start_of_chosen_partitions_only() {
+        let found = starts(&[0, 1], &[resume(1, 7)], Start::Earliest, &topic(3)).expect("both chosen");
+        assert_eq!(found[&Partition(0)], Start::Earliest);
+        assert_eq!(found[&Partition(1)], Start::Offset(Offset(7)));
+        for (chosen, resumed) in [(&[0][..], vec![resume(1, 7)]), (&[0], vec![resume(0, 7), resume(0, 7)])] {
+            let refused = starts(chosen, &resumed, Start::Earliest, &topic(3)).expect_err("no place to go on");
+            assert_eq!(refused.reason(), reason::FIELD_INVALID);
+            assert!(refused.message.contains("resume["), "{}", refused.message);
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_named_is_hard_and_bounded() {
+        let max = channel::READ_BYTES_MAX;
+        assert!(!limit(0).expect("the default").is_hard);
+        assert_eq!(limit(max).expect("the largest"), Limit { bytes: max as usize, is_hard: true });
+        let refused = limit(max + 1).expect_err("above");
+        assert_eq!(refused.reason(), reason::FIELD_INVALID);
+        assert!(refused.metadata.contains(&(key::LIMIT, max.to_string())), "{:?}", refused.metadata);
+        assert!(refused.metadata.contains(&(key::ACTUAL, (max + 1).to_string())), "{:?}", refused.metadata);
+    }
+
+    #[test]
+    fn numbers_of_no_known_meaning_are_refused() {
+        assert_eq!(is_following(0).expect_err("not set").reason(), reason::FIELD_REQUIRED);
+        assert_eq!(is_following(9).expect_err("unknown").reason(), reason::FIELD_INVALID);
+        assert_eq!(is_encoded(9).expect_err("unknown").reason(), reason::FIELD_INVALID);
+        assert!(!is_encoded(0).expect("records are the default"));
+    }
+}
