@@ -19,7 +19,7 @@ const RAW_FILE_BYTES: u64 = 64 << 20;
 fn append_and_sync(criterion: &mut Criterion) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the build's directory is ours");
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(dir.path()).expect("the directory was just made"));
-    let mut road = Road::new(disk.clone()).expect("there is room for a journal");
+    let mut road = Road::new(&disk).expect("there is room for a journal");
     let raw = fill(&*disk, "raw", RAW_FILE_BYTES).expect("there is room for a file");
     eprintln!("past the page cache: {}", raw.is_direct());
 

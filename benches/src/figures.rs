@@ -10,6 +10,10 @@ use serde_json::{Value, json};
 const LATENCY_US_MAX: u64 = 120_000_000;
 
 /// An empty histogram of microseconds with three digits.
+///
+/// # Panics
+///
+/// Never: the bounds are constants in order.
 pub fn latencies() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("the bounds are in order")
 }

@@ -3,6 +3,8 @@
 //! Values of [`filler`] do not compress, so that a byte sent is a byte written; those of [`order`] are text that
 //! compresses as orders do.
 
+use std::fmt::Write as _;
+
 use tillroll_client::{BatchWriter, Compression, EncodedBatch, Record};
 use tillroll_engine::{batch::Batch, codec::Codec};
 
@@ -23,15 +25,21 @@ pub fn filler(seed: u64, bytes: usize) -> Vec<u8> {
     out
 }
 
-/// An order as JSON, of exactly `bytes`, filled up with lines of it.
+/// The front of an order as JSON, of exactly `bytes`: as many lines as it takes, the last one cut.
+///
+/// # Panics
+///
+/// Never: text is written to memory.
 pub fn order(number: u64, bytes: usize) -> Vec<u8> {
     let mut text = format!("{{\"order\":{number},\"customer\":{},\"lines\":[", number * 7_919 % 100_003);
     for line in 0.. {
         if text.len() >= bytes {
             break;
         }
-        let (sku, cents) = ((number * 31 + line * 17) % 4_070, (number * 13 + line * 101) % 9_973);
-        text.push_str(&format!("{{\"sku\":\"{sku:05}\",\"quantity\":{},\"cents\":{cents}}},", line % 12 + 1));
+        let (sku, quantity, cents) =
+            ((number * 31 + line * 17) % 4_070, line % 12 + 1, (number * 13 + line * 101) % 9_973);
+        write!(text, "{{\"sku\":\"{sku:05}\",\"quantity\":{quantity},\"cents\":{cents}}},")
+            .expect("a string takes everything");
     }
     let mut value = text.into_bytes();
     value.truncate(bytes);
@@ -41,7 +49,7 @@ pub fn order(number: u64, bytes: usize) -> Vec<u8> {
 /// A plain batch of `records` values of [`filler`], each of `record_bytes`, as a client sends it.
 pub fn encoded(seed: u64, records: u32, record_bytes: usize) -> EncodedBatch {
     let values = (0..u64::from(records)).map(|number| filler(seed << 20 | number, record_bytes));
-    write(values, Compression::None)
+    batch_of(values, Compression::None)
 }
 
 /// How many records of `record_bytes` fit into a batch of `batch_bytes`; at least one.
@@ -58,11 +66,11 @@ pub fn orders(first: u64, records: u32, codec: Codec) -> Batch {
         Codec::Zstd => Compression::Zstd,
     };
     let values = (first..first + u64::from(records)).map(|number| order(number, RECORD_BYTES));
-    let EncodedBatch { data, crc32, record_count, decoded_bytes, .. } = write(values, compression);
+    let EncodedBatch { data, crc32, record_count, decoded_bytes, .. } = batch_of(values, compression);
     Batch { codec, record_count, decoded_bytes, crc32, data }
 }
 
-fn write(values: impl Iterator<Item = Vec<u8>>, compression: Compression) -> EncodedBatch {
+fn batch_of(values: impl Iterator<Item = Vec<u8>>, compression: Compression) -> EncodedBatch {
     let mut writer = BatchWriter::new();
     values.for_each(|value| writer.push(&Record::new(value)));
     writer.finish(compression).0

@@ -61,11 +61,11 @@ impl Road {
     /// # Errors
     ///
     /// What the disk says.
-    pub fn new(disk: Arc<dyn Disk>) -> io::Result<Self> {
+    pub fn new(disk: &Arc<dyn Disk>) -> io::Result<Self> {
         disk.create_dir(JOURNAL_DIR)?;
         let free: Vec<Slot> = (0..FILES).map(Slot).collect();
         for slot in &free {
-            fill(&*disk, &slot.path(), FILE_BYTES)?;
+            fill(&**disk, &slot.path(), FILE_BYTES)?;
         }
         disk.sync_dir(JOURNAL_DIR)?;
         let bell = Bell::default();
@@ -89,7 +89,7 @@ impl Road {
             bell: bell.clone(),
         };
         let sync = sync::Parts {
-            watermark: Watermark::open(&*disk)?,
+            watermark: Watermark::open(&**disk)?,
             incarnation: identity.incarnation,
             marks,
             poison: poison.clone(),
@@ -176,6 +176,10 @@ pub fn fill(disk: &dyn Disk, path: &str, bytes: u64) -> io::Result<Arc<dyn DiskF
 
 /// A batch whose group takes exactly `group_bytes` in the file, a multiple of 4096. Its data is no record set: the
 /// journal does not look.
+///
+/// # Panics
+///
+/// When `group_bytes` has no room for a frame around it.
 pub fn batch_of_group(group_bytes: usize) -> Batch {
     let data = crate::payload::filler(0, group_bytes - AROUND_BYTES);
     let decoded_bytes = u32::try_from(data.len()).expect("a group has at most 4 MiB");
@@ -191,7 +195,8 @@ mod tests {
 
     #[test]
     fn a_group_has_the_stated_size_and_files_are_used_again() {
-        let mut road = Road::new(Arc::new(Nowhere)).expect("nothing can fail");
+        let nowhere: Arc<dyn Disk> = Arc::new(Nowhere);
+        let mut road = Road::new(&nowhere).expect("nothing can fail");
         let batch = batch_of_group(1 << 20);
         // More than all files hold together.
         let mut ends = Vec::new();
@@ -205,7 +210,8 @@ mod tests {
     #[test]
     fn a_group_on_a_real_disk_becomes_durable() {
         let dir = tempfile::tempdir().expect("a place for files");
-        let mut road = Road::new(Arc::new(RealDisk::open(dir.path()).expect("a directory"))).expect("a journal");
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(dir.path()).expect("a directory"));
+        let mut road = Road::new(&disk).expect("a journal");
         assert_eq!(road.append(&batch_of_group(4_096)).tip.lsn, Lsn(1));
         assert_eq!(road.append(&batch_of_group(64 << 10)).tip.lsn, Lsn(2));
     }

@@ -175,12 +175,11 @@ fn best(runs: Vec<Value>, plan: &Plan) -> anyhow::Result<Value> {
         }
     }
     let mut object = best.clone();
-    match plan.unary_calls {
-        Some(calls) => object["calls"] = json!(calls),
-        None => {
-            object["batch_records"] = json!(plan.batch_records);
-            object["in_flight_bytes"] = json!(plan.in_flight_bytes);
-        }
+    if let Some(calls) = plan.unary_calls {
+        object["calls"] = json!(calls);
+    } else {
+        object["batch_records"] = json!(plan.batch_records);
+        object["in_flight_bytes"] = json!(plan.in_flight_bytes);
     }
     object["runs"] = Value::Array(runs);
     Ok(object)
