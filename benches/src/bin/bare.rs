@@ -56,13 +56,22 @@ enum Role {
 #[derive(Args, Debug)]
 struct Work {
     /// A message, filled with records of 1 KiB; at least one
-    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(1..=4 << 20))]
+    #[arg(
+        long, value_name = "BYTES", default_value_t = 1 << 20,
+        value_parser = clap::value_parser!(u32).range(1..=4 << 20)
+    )]
     message_bytes: u32,
     /// Records of a message, instead of its bytes
-    #[arg(long, value_name = "COUNT", conflicts_with = "message_bytes", value_parser = clap::value_parser!(u32).range(1..=4_000))]
+    #[arg(
+        long, value_name = "COUNT", conflicts_with = "message_bytes",
+        value_parser = clap::value_parser!(u32).range(1..=4_000)
+    )]
     batch_records: Option<u32>,
     /// Unanswered bytes at most; one message always goes
-    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, value_parser = clap::value_parser!(u32).range(1..=1 << 30))]
+    #[arg(
+        long, value_name = "BYTES", default_value_t = 16 << 20,
+        value_parser = clap::value_parser!(u32).range(1..=1 << 30)
+    )]
     in_flight_bytes: u32,
     /// How long, all settings together
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=86_400))]
@@ -74,7 +83,10 @@ struct Work {
     #[arg(long, conflicts_with_all = ["message_bytes", "batch_records", "in_flight_bytes"])]
     unary: bool,
     /// Unary appends at a time
-    #[arg(long, value_name = "COUNT", requires = "unary", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    #[arg(
+        long, value_name = "COUNT", requires = "unary", default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=1_024)
+    )]
     calls: u32,
     /// How the figures are written
     #[arg(short, long, default_value = "table")]

@@ -1,4 +1,4 @@
-//! `side`: the product beside the bare wire, by turns in one run, so that a machine that is slower for a minute is slower
+//! `side`: the product beside the bare wire, by turns in one run: a machine that is slower for a minute is then slower
 //! for both.
 //!
 //! Each round runs `bare` and then the product: `tillroll serve` as a process of its own, and `tillroll bench append`
@@ -46,10 +46,16 @@ the ratios is not the ratio of the medians."
 )]
 struct Line {
     /// Unanswered bytes at most, of either
-    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, value_parser = clap::value_parser!(u32).range(1..=16 << 20))]
+    #[arg(
+        long, value_name = "BYTES", default_value_t = 16 << 20,
+        value_parser = clap::value_parser!(u32).range(1..=16 << 20)
+    )]
     in_flight_bytes: u32,
     /// Records of 1 KiB of one append
-    #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=4_000))]
+    #[arg(
+        long, value_name = "COUNT", default_value_t = 1_000,
+        value_parser = clap::value_parser!(u32).range(1..=4_000)
+    )]
     batch_records: u32,
     /// How long the product runs in a round, and each of the bare settings
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3_600))]
