@@ -83,7 +83,7 @@ impl Road {
             marks: marks.clone(),
             poison: poison.clone(),
             file_bytes: FILE_BYTES,
-            group_bytes: 4 << 20,
+            group_bytes: 2 << 20,
             inbox: inbox.clone(),
             outbox: written.clone(),
             bell: bell.clone(),

@@ -9,7 +9,7 @@ pub struct Settings {
     pub journal_files_max: u32,
     /// Bytes of one journal file, a multiple of 4096. A frame may be at most this less 8192.
     pub journal_file_bytes: u64,
-    /// A group takes no further frame once it has this many bytes.
+    /// A group has at most so many bytes in the journal; a larger frame is a group alone.
     pub group_bytes: usize,
     /// Appends admitted and not yet answered, in bytes.
     pub in_flight_bytes: u64,
@@ -36,7 +36,7 @@ impl Default for Settings {
         Self {
             journal_files_max: 16,
             journal_file_bytes: 64 << 20,
-            group_bytes: 4 << 20,
+            group_bytes: 2 << 20,
             in_flight_bytes: 64 << 20,
             in_flight_appends: 16_384,
             tail_bytes: 256 << 20,

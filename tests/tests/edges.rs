@@ -52,6 +52,21 @@ fn fill(disk: &SimDisk) -> u64 {
 }
 
 #[test]
+fn appends_that_wait_together_share_one_sync() {
+    let mut world = open(&SimDisk::new(5), settings());
+    topic(&mut world, "orders");
+    let before = world.engine.status().syncs;
+    // Nothing is stepped between: all of them are there when the first one is decided.
+    let small = |number: u8| world.engine.try_append(request("orders", &[vec![number; 100]], None));
+    let tickets: Vec<_> = (0..40).map(small).collect();
+    for (number, ticket) in tickets.iter().enumerate() {
+        let appended = world.wait(ticket).expect("answered").expect("accepted");
+        assert_eq!(appended.batches[0].base, Offset(number as u64));
+    }
+    assert_eq!(world.engine.status().syncs - before, 1);
+}
+
+#[test]
 fn a_full_disk_refuses_appends_and_everything_else_works() {
     let disk = SimDisk::new(11);
     let settings = Settings { space_floor_bytes: 32 << 10, ..settings() };

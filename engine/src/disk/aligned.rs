@@ -3,7 +3,7 @@
 //! A buffer is shared by the journal write and the tail (`Bytes` slices of it), and goes back to the pool when the
 //! last slice is gone.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -21,8 +21,8 @@ pub struct AlignedBuf {
 
 #[derive(Debug, Default)]
 struct Shelf {
-    /// Sorted by nothing: few enough to look through.
-    free: Mutex<Vec<Vec<u8>>>,
+    /// In the order in which they came back: few enough to look through.
+    free: Mutex<VecDeque<Vec<u8>>>,
     bytes_max: usize,
 }
 
@@ -35,7 +35,7 @@ pub struct AlignedPool {
 impl AlignedPool {
     /// A pool that keeps at most `bytes_max` of unused buffers.
     pub fn new(bytes_max: usize) -> Self {
-        Self { shelf: Arc::new(Shelf { free: Mutex::new(Vec::new()), bytes_max }) }
+        Self { shelf: Arc::new(Shelf { free: Mutex::default(), bytes_max }) }
     }
 
     /// An empty buffer with room for at least `bytes`. Its old contents are not cleared: whoever takes it writes
@@ -44,8 +44,10 @@ impl AlignedPool {
         let capacity = size_class(bytes);
         let reused = {
             let mut free = self.shelf.free.lock();
-            let found = free.iter().position(|store| store.len() == capacity + ALIGN);
-            found.map(|at| free.swap_remove(at))
+            // The one that came back last, since it is the warmest; up to twice as large as it needs to be.
+            let fits = capacity + ALIGN..=2 * capacity + ALIGN;
+            let found = free.iter().rposition(|store| fits.contains(&store.len()));
+            found.and_then(|at| free.remove(at))
         };
         let store = reused.unwrap_or_else(|| vec![0; capacity + ALIGN]);
         AlignedBuf::over(store, Some(self.shelf.clone()))
@@ -158,9 +160,11 @@ impl Drop for AlignedBuf {
         let Some(home) = self.home.take() else { return };
         let store = std::mem::take(&mut self.store);
         let mut free = home.free.lock();
-        let kept: usize = free.iter().map(Vec::len).sum();
-        if kept + store.len() <= home.bytes_max {
-            free.push(store);
+        free.push_back(store);
+        // Those that nobody wanted for the longest time make room.
+        let mut kept: usize = free.iter().map(Vec::len).sum();
+        while kept > home.bytes_max {
+            kept -= free.pop_front().map_or(kept, |store| store.len());
         }
     }
 }
@@ -188,10 +192,20 @@ mod tests {
     }
 
     #[test]
-    fn a_full_pool_lets_buffers_go() {
-        let pool = AlignedPool::new(20_000);
-        let (a, b) = (pool.take(8_192), pool.take(8_192));
-        drop((a, b));
-        assert_eq!(pool.shelf.free.lock().len(), 1);
+    fn a_full_pool_lets_the_oldest_buffers_go() {
+        let pool = AlignedPool::new(40_000);
+        let (small, large) = (pool.take(8_192), pool.take(16_384));
+        drop((small, large));
+        drop(pool.take(24_000));
+        let kept: Vec<usize> = pool.shelf.free.lock().iter().map(Vec::len).collect();
+        assert_eq!(kept, [24_576 + ALIGN]);
+    }
+
+    #[test]
+    fn a_buffer_is_used_again_for_up_to_half_of_its_size() {
+        let pool = AlignedPool::new(1 << 20);
+        drop(pool.take(64 << 10));
+        assert_eq!(pool.take(32 << 10).capacity(), 64 << 10);
+        assert_eq!(pool.take(16 << 10).capacity(), 16 << 10);
     }
 }

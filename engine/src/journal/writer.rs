@@ -79,7 +79,7 @@ pub struct Parts {
     pub poison: Arc<Poison>,
     /// Bytes of one file.
     pub file_bytes: u64,
-    /// A group takes no further frame once it has this many bytes.
+    /// A group has at most so many bytes in the file, the zeros behind it counted; a larger frame is a group alone.
     pub group_bytes: usize,
     /// From `sequence`.
     pub inbox: Arc<Queue<Sequenced>>,
@@ -115,12 +115,13 @@ impl Writer {
 
     /// Takes what is in the inbox, up to one group.
     fn gather(&mut self) {
-        let room = usize::try_from(self.file_bytes).unwrap_or(usize::MAX) - FILE_HEADER_BYTES - ALIGN;
+        let room = usize::try_from(self.file_bytes).unwrap_or(usize::MAX) - FILE_HEADER_BYTES;
+        let room = room.min(self.group_bytes);
         loop {
             let Some(item) = self.staged.next.take().or_else(|| self.inbox.pop()) else { return };
             if let Some(frame) = &item.frame {
                 let bytes = frame.encoded_bytes();
-                let full = self.staged.bytes >= self.group_bytes || group_bytes(self.staged.bytes + bytes) > room;
+                let full = group_bytes(self.staged.bytes + bytes) + ALIGN > room;
                 if full && !self.staged.frames.is_empty() {
                     self.staged.next = Some(item);
                     return;

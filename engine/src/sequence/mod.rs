@@ -261,6 +261,22 @@ impl Sequencer {
         (!expired.is_empty()).then(|| self.frame(expired, Answer::Nobody, None))
     }
 
+    /// Decides one request and hands its frame on; false when there is none that may be taken now.
+    fn decide_next(&mut self, now: Now) -> bool {
+        let sequenced = if let Some(expired) = self.expire(now) {
+            Some(expired)
+        } else {
+            let Some(admitted) = self.take() else { return false };
+            let left = self.turn_away(admitted);
+            left.and_then(|Admitted { request, permit }| self.decide(request, permit))
+        };
+        if let Some(sequenced) = sequenced {
+            let pushed = self.parts.outbox.push(sequenced);
+            assert!(pushed.is_ok(), "the room was asked for before");
+        }
+        true
+    }
+
     /// Writes are off: nothing of what waits here was written.
     fn drain(&mut self) -> Step {
         self.ahead.clear();
@@ -295,25 +311,14 @@ impl Stage for Sequencer {
         if self.parts.poison.is_set() {
             return self.drain();
         }
-        if !self.parts.outbox.has_room() {
-            return Step::Idle;
-        }
         // The frame carries the time that it was given here: the clock, but never below the frame before.
         self.next.time_us = self.next.time_us.max(now.wall_us);
-        let sequenced = match self.expire(now) {
-            Some(expired) => Some(expired),
-            None => match self.take() {
-                Some(admitted) => {
-                    let left = self.turn_away(admitted);
-                    left.and_then(|Admitted { request, permit }| self.decide(request, permit))
-                }
-                None => return Step::Idle,
-            },
-        };
-        if let Some(sequenced) = sequenced {
-            let pushed = self.parts.outbox.push(sequenced);
-            assert!(pushed.is_ok(), "the room was asked for before");
+        let mut step = Step::Idle;
+        // Everything that is here goes on at once: the group that the write stage puts together is then as large as the
+        // load, and one sync acks all of it.
+        while self.parts.outbox.has_room() && self.decide_next(now) {
+            step = Step::Did;
         }
-        Step::Did
+        step
     }
 }
