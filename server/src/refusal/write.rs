@@ -206,7 +206,7 @@ fn mismatch(checks: &[FailedCheck]) -> Facts {
         format!("{topic}/{partition} is at {actual}, not {expected}")
     };
     let listed = checks.iter().take(LISTED_MAX).map(found).collect::<Vec<_>>().join("; ");
-    let message = format!("{} expected offsets do not hold: {listed}; read again and decide anew", checks.len());
+    let message = format!("expected offset does not hold: {listed}; read again and decide anew");
     let facts = Facts::new(&table::EXPECTED_OFFSET_MISMATCH, message).with(key::COUNT, checks.len());
     let facts = checks.first().into_iter().fold(facts, |facts, check| {
         facts
