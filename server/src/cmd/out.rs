@@ -1,10 +1,15 @@
 //! Output: data on standard output, as a table, JSON or JSON lines; messages on standard error.
 
-use std::io::{self, Write as _};
+use std::{
+    fs::File,
+    io::{self, Write as _},
+    os::{fd::AsFd as _, unix::fs::FileTypeExt as _},
+};
 
 use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Map, Value};
+use tokio::{io::Interest, net::unix::pipe};
 
 use crate::cmd::fail::{Failure, say};
 
@@ -78,6 +83,23 @@ impl Out {
         }
         Ok(stdout.flush()?)
     }
+}
+
+/// Resolves when nobody reads standard output any more: the other end of its pipe is closed, as after `| head -1`.
+/// Writing would tell it too, but a command that waits may have nothing to write for hours. Never where the output is
+/// no pipe.
+pub(crate) async fn reader_left() {
+    match stdout_pipe() {
+        Some(pipe) if pipe.ready(Interest::ERROR).await.is_ok() => {}
+        _ => std::future::pending().await,
+    }
+}
+
+/// Standard output once more, to be waited on and never written to: it blocks as it did, since others may share it.
+fn stdout_pipe() -> Option<pipe::Sender> {
+    let stdout = File::from(io::stdout().as_fd().try_clone_to_owned().ok()?);
+    let is_pipe = stdout.metadata().is_ok_and(|found| found.file_type().is_fifo());
+    is_pipe.then(|| pipe::Sender::from_file_unchecked(stdout).ok()).flatten()
 }
 
 /// A table without lines: columns aligned, numbers to the right.

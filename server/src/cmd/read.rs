@@ -17,7 +17,7 @@ use crate::cmd::{
     Connection,
     fail::{Code, Failure},
     interrupt,
-    out::{Format, Out, counted},
+    out::{Format, Out, counted, reader_left},
 };
 use newest::Newest;
 use pattern::Pattern;
@@ -84,6 +84,8 @@ pub(crate) async fn run(read: Read, out: Out) -> Result<(), Failure> {
     let done = tokio::select! {
         done = work => done.map(Some),
         () = interrupt() => Ok(None),
+        // Nobody is there for what is left in the buffer either.
+        () = reader_left() => return Err(Failure::silent(Code::Ok)),
     };
     let records = printer.end()?;
     let Some((partitions, limited)) = done? else {

@@ -27,7 +27,8 @@ use crate::cmd::{
   tillroll serve --data ./data --listen 0.0.0.0:7420
 
 Says `listening on ADDRESS` on standard error once it takes requests. SIGTERM or Ctrl-C ends it: what is in flight is
-answered, then it exits with 0; a second signal ends it at once. However it ends, nothing that was acked is lost.
+answered, then it exits with 0; a second signal ends it at once, with 143 or 130. However it ends, nothing that was
+acked is lost.
 TILLROLL_LOG sets what is logged, such as info or tillroll_server=debug.")]
 pub(crate) struct Serve {
     /// The data directory; made when it is not there

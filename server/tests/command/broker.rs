@@ -2,7 +2,39 @@
 
 use std::io::Read as _;
 
-use crate::shell::Shell;
+use crate::shell::{Broker, Shell};
+use tillroll_proto::v1;
+use tokio::{runtime::Runtime, sync::mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Streaming, client::Grpc, transport::Channel};
+use tonic_prost::ProstCodec;
+
+/// The bytes of one slot of `control`.
+const SLOT_BYTES: usize = 4_096;
+
+/// A call that its client does not end, and that the broker knows nothing of: it keeps a broker that is told to stop.
+struct Held {
+    _runtime: Runtime,
+    _requests: mpsc::Sender<v1::GetServerRequest>,
+    _answers: Streaming<v1::GetServerResponse>,
+}
+
+impl Held {
+    fn new(broker: &Broker) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let (requests, pending) = mpsc::channel(1);
+        let answers = runtime.block_on(async {
+            let channel = Channel::from_shared(format!("http://{}", broker.address)).expect("a uri");
+            let mut grpc = Grpc::new(channel.connect().await.expect("it takes requests"));
+            grpc.ready().await.expect("connected");
+            let path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo".parse().expect("a path");
+            let codec = ProstCodec::<v1::GetServerRequest, v1::GetServerResponse>::default();
+            grpc.streaming(Request::new(ReceiverStream::new(pending)), path, codec).await.expect("opened").into_inner()
+        });
+        Self { _runtime: runtime, _requests: requests, _answers: answers }
+    }
+}
 
 #[test]
 fn a_directory_and_a_port_have_one_broker() {
@@ -57,4 +89,46 @@ fn a_closed_standard_error_stops_nobody() {
     assert_eq!(said.stdout, "0\n", "{said:?}");
     let said = shell.run("tillroll read orders 2>&-; tillroll read visits 2>&-; echo $?");
     assert_eq!(said.stdout, "3\n", "{said:?}");
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_and_loses_nothing() {
+    for (name, expected) in [("TERM", 143), ("INT", 130)] {
+        let (mut shell, mut broker) = Shell::with_broker();
+        shell.ok("tillroll topic create orders --partitions 1");
+        let _held = Held::new(&broker);
+        shell.ok("tillroll append orders --value kept -q");
+        broker.signal(name);
+        assert!(broker.lines(1).starts_with("stopping: "), "the first one lets calls in flight end");
+        let (code, said) = broker.end(name);
+        assert_eq!(code, expected, "{said}");
+
+        let broker = shell.broker(&["serve", "--data", "data", "--listen", "127.0.0.1:0"]);
+        shell.talk_to(&broker);
+        assert_eq!(shell.ok("tillroll read orders --format '%v\\n'"), "kept\n");
+    }
+}
+
+#[test]
+fn a_directory_of_a_newer_format_is_refused_and_left_as_it_is() {
+    let (shell, broker) = Shell::with_broker();
+    shell.ok("tillroll topic create orders");
+    broker.kill();
+    let path = shell.folder().join("data/control");
+    let written = std::fs::read(&path).expect("it is there");
+    let mut newer = written.clone();
+    // As docs/format.md has it: the version at 4, the CRC over the slot with zeros in its place at 8.
+    for slot in newer.chunks_mut(SLOT_BYTES).filter(|slot| slot.starts_with(b"TLRC")) {
+        slot[4..6].copy_from_slice(&2_u16.to_le_bytes());
+        slot[8..12].fill(0);
+        let crc = crc32fast::hash(slot);
+        slot[8..12].copy_from_slice(&crc.to_le_bytes());
+    }
+    assert_ne!(newer, written);
+    std::fs::write(&path, &newer).expect("it can be written");
+    let said = shell.run("tillroll serve --data data --listen 127.0.0.1:0");
+    assert_eq!((said.code, said.stdout.as_str()), (4, ""), "{said:?}");
+    assert!(said.stderr.starts_with("error: data: the data directory is of a newer format ("), "{said:?}");
+    assert!(said.stderr.contains("hint: start the version that wrote it"), "{said:?}");
+    assert_eq!(std::fs::read(&path).expect("it is there"), newer, "not a byte was changed");
 }

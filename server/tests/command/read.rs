@@ -71,3 +71,22 @@ fn a_reader_of_the_output_may_leave() {
     assert_eq!(said.stderr, "", "it is nobody's fault: {said:?}");
     assert!(said.stdout.ends_with("\n0\n"), "{said:?}");
 }
+
+#[test]
+fn a_reader_of_the_output_may_leave_while_nothing_comes() {
+    let (shell, _broker) = Shell::with_broker();
+    shell.ok("tillroll topic create orders --partitions 1");
+    let said = shell.run("(tillroll read orders -f; echo $? >code) | true; cat code");
+    assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("0\n", ""), "before the first record: {said:?}");
+    shell.ok("tillroll append orders --value first -q");
+    let said = shell.run("(tillroll read orders -f --format '%v\\n'; echo $? >code) | head -n 1; cat code");
+    assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("first\n0\n", ""), "no second one came: {said:?}");
+}
+
+#[test]
+fn a_partition_that_is_named_twice_is_refused() {
+    let (shell, _broker) = filled();
+    let said = shell.run("tillroll read orders --partition 1 --partition 1");
+    assert_eq!((said.code, said.stdout.as_str()), (4, ""), "{said:?}");
+    assert!(said.stderr.contains("partitions[1] is 1 a second time; name each partition once"), "{said:?}");
+}

@@ -128,9 +128,14 @@ impl Broker {
         said
     }
 
+    /// Sends a signal by name.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(&self.child, name);
+    }
+
     /// Sends a signal by name and waits for the end: its exit code, and what it said meanwhile.
     pub(crate) fn end(mut self, name: &str) -> (i32, String) {
-        signal(&self.child, name);
+        self.signal(name);
         let mut said = String::new();
         self.stderr.read_to_string(&mut said).expect("it is text");
         let status = self.child.wait().expect("it was started here");

@@ -1,6 +1,10 @@
 //! What a read asks for, held against what there is: fields first, then the topic, then where each partition starts.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use prost::Message;
@@ -77,6 +81,7 @@ impl Plan {
         let is_encoded = is_encoded(request.format)?;
         let start = wire::start(request.start, "start")?;
         let limit = limit(request.max_response_bytes)?;
+        let heartbeat = heartbeat(request.heartbeat_ms)?;
         let topic = engine.topic(&request.topic).map_err(|refusal| of_refusal(&refusal))?;
         if !request.topic_id.is_empty() && request.topic_id != topic.id.hex() {
             let (name, pinned, current) = (topic.name, request.topic_id, Some(topic.id));
@@ -94,7 +99,7 @@ impl Plan {
             cursors,
             is_following,
             records_max: (request.max_records > 0).then_some(request.max_records),
-            heartbeat: heartbeat(request.heartbeat_ms),
+            heartbeat,
         })
     }
 
@@ -153,9 +158,14 @@ fn limit(asked: u32) -> Result<Limit, Facts> {
     }
 }
 
-fn heartbeat(asked: u32) -> Duration {
-    let millis = if asked == 0 { HEARTBEAT_MS } else { asked.max(HEARTBEAT_MS_MIN) };
-    Duration::from_millis(millis.into())
+fn heartbeat(asked: u32) -> Result<Duration, Facts> {
+    let min = HEARTBEAT_MS_MIN;
+    if (1..min).contains(&asked) {
+        let message = format!("heartbeat_ms is {asked}, at least {min} is allowed; 0 means {HEARTBEAT_MS}");
+        return Err(bad_field("heartbeat_ms", message).with(key::LIMIT, min).with(key::ACTUAL, asked));
+    }
+    let millis = if asked == 0 { HEARTBEAT_MS } else { asked };
+    Ok(Duration::from_millis(millis.into()))
 }
 
 /// Where each chosen partition starts: as `resume` says, or as `start` does.
@@ -172,9 +182,13 @@ fn starts(
         let (topic, partition) = (topic.name.clone(), Partition(beyond));
         return Err(of_refusal(&Refusal::PartitionNotFound { topic, partition, count }));
     }
-    let mut starts: BTreeMap<Partition, Start> =
-        chosen.iter().map(|&partition| (Partition(partition), start)).collect();
-    let mut resumed = std::collections::BTreeSet::new();
+    let mut starts = BTreeMap::new();
+    for (index, &partition) in chosen.iter().enumerate() {
+        if starts.insert(Partition(partition), start).is_some() {
+            return Err(named_twice(&format!("partitions[{index}]"), partition));
+        }
+    }
+    let mut resumed = BTreeSet::new();
     for (index, at) in resume.iter().enumerate() {
         let field = format!("resume[{index}].partition");
         let Some(start) = starts.get_mut(&Partition(at.partition)) else {
@@ -182,11 +196,17 @@ fn starts(
             return Err(bad_field(&field, message));
         };
         if !resumed.insert(at.partition) {
-            return Err(bad_field(&field, format!("{field} is {} a second time; name each once", at.partition)));
+            return Err(named_twice(&field, at.partition));
         }
         *start = Start::Offset(Offset(at.next_offset));
     }
     Ok(starts)
+}
+
+/// Whoever names a partition twice means another one, or expects its records twice.
+fn named_twice(field: &str, partition: u32) -> Facts {
+    bad_field(field, format!("{field} is {partition} a second time; name each partition once"))
+        .with(key::ACTUAL, partition)
 }
 
 #[cfg(test)]
@@ -222,6 +242,25 @@ mod tests {
             let refused = starts(chosen, &resumed, Start::Earliest, &topic(3)).expect_err("no place to go on");
             assert_eq!(refused.reason(), reason::FIELD_INVALID);
             assert!(refused.message.contains("resume["), "{}", refused.message);
+        }
+    }
+
+    #[test]
+    fn a_partition_that_is_named_twice_is_refused_by_its_place() {
+        let refused = starts(&[2, 0, 2], &[], Start::Earliest, &topic(3)).expect_err("2 is there twice");
+        assert_eq!(refused.reason(), reason::FIELD_INVALID);
+        assert_eq!(refused.metadata, [(key::FIELD, "partitions[2]".to_owned()), (key::ACTUAL, "2".to_owned())]);
+    }
+
+    #[test]
+    fn a_heartbeat_below_the_least_is_refused_and_not_raised() {
+        assert_eq!(heartbeat(0).expect("the default"), Duration::from_secs(10));
+        assert_eq!(heartbeat(100).expect("the least"), Duration::from_millis(100));
+        for asked in [1, 99] {
+            let refused = heartbeat(asked).expect_err("too often");
+            assert_eq!(refused.reason(), reason::FIELD_INVALID);
+            let facts = [(key::FIELD, "heartbeat_ms"), (key::LIMIT, "100"), (key::ACTUAL, &asked.to_string())];
+            assert_eq!(refused.metadata, facts.map(|(key, value)| (key, value.to_owned())));
         }
     }
 

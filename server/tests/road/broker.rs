@@ -1,0 +1,139 @@
+//! The broker as a process of its own, on a directory and a port that outlive it.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, ChildStderr, Command, Stdio},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tillroll_client::{Client, Compression, Producer, Received, Record, TopicOptions};
+
+/// No test needs as long.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+
+/// How a broker ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum End {
+    /// SIGKILL.
+    Kill,
+    /// SIGTERM, and an orderly stop.
+    Terminate,
+}
+
+/// `tillroll serve` on a directory of its own; killed when it is dropped.
+pub(crate) struct Broker {
+    data: TempDir,
+    /// A free port at the first start, the same one from then on.
+    address: String,
+    process: Option<Process>,
+}
+
+struct Process {
+    child: Child,
+    /// Kept, so that the broker can say what it likes.
+    _stderr: BufReader<ChildStderr>,
+}
+
+impl Broker {
+    /// Starts one on an empty directory and waits until it takes requests.
+    pub(crate) fn start() -> Self {
+        let mut broker = Self {
+            data: tempfile::tempdir().expect("an empty directory"),
+            address: "127.0.0.1:0".to_owned(),
+            process: None,
+        };
+        broker.spawn();
+        broker
+    }
+
+    /// Ends it, and starts it again on the same directory and port.
+    pub(crate) fn restart(&mut self, end: End) {
+        self.end(end);
+        self.spawn();
+    }
+
+    fn end(&mut self, end: End) {
+        let mut process = self.process.take().expect("it runs");
+        match end {
+            End::Kill => process.child.kill().expect("it was started here"),
+            End::Terminate => {
+                let words = format!("kill -TERM {}", process.child.id());
+                let sent = Command::new("sh").args(["-c", &words]).status();
+                assert!(sent.is_ok_and(|status| status.success()), "{words}");
+            }
+        }
+        let status = process.child.wait().expect("it was started here");
+        assert!(matches!(end, End::Kill) || status.success(), "it did not stop in order: {status}");
+    }
+
+    fn spawn(&mut self) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tillroll"));
+        command.arg("serve").arg("--data").arg(self.data.path()).args(["--listen", &self.address]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the broker starts");
+        let mut stderr = BufReader::new(child.stderr.take().expect("it is piped"));
+        let mut said = String::new();
+        let address = loop {
+            let before = said.len();
+            stderr.read_line(&mut said).expect("it is text");
+            assert!(said.len() > before, "the broker did not start: {said}");
+            if let Some(address) = said[before..].strip_prefix("listening on ") {
+                break address.trim().to_owned();
+            }
+        };
+        self.address = address;
+        self.process = Some(Process { child, _stderr: stderr });
+    }
+
+    /// A client with connections of its own.
+    pub(crate) async fn client(&self) -> Client {
+        Client::connect(&self.address).await.expect("the broker takes requests")
+    }
+
+    /// A client, and a topic of so many partitions.
+    pub(crate) async fn topic(&self, name: &str, partitions: u32) -> Client {
+        let client = self.client().await;
+        let options = TopicOptions::default().partitions(partitions).compression(Compression::Lz4);
+        let (_, created) = client.admin().create_topic(name, options).await.expect("a new topic");
+        assert!(created);
+        client
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            // It may have ended already.
+            let _ = process.child.kill();
+            let _ = process.child.wait();
+        }
+    }
+}
+
+/// Sends records one append each, and gives their offsets.
+pub(crate) async fn send_each(producer: &Producer, records: impl IntoIterator<Item = Record>) -> Vec<u64> {
+    let mut offsets = Vec::new();
+    for record in records {
+        let placed = producer.send(record).await.expect("it has room").await.expect("accepted");
+        offsets.push(placed.offset);
+    }
+    offsets
+}
+
+/// Everything that is in the topic now, partition by partition in order.
+pub(crate) async fn read_all(client: &Client, topic: &str) -> Vec<Received> {
+    let mut reader = client.reader(topic).open().await.expect("it can be read");
+    let mut all = Vec::new();
+    while let Some(received) = reader.next().await {
+        all.push(received.expect("whole"));
+    }
+    assert!(reader.caught_up(), "it ends at the end");
+    all.sort_by_key(|received| (received.partition, received.offset));
+    all
+}
+
+/// The value of a record that is a number.
+pub(crate) fn number(received: &Received) -> u64 {
+    std::str::from_utf8(&received.record.value).ok().and_then(|text| text.parse().ok()).expect("a number")
+}
