@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use clap::Args;
@@ -104,7 +105,12 @@ fn broker(
 ) -> Result<(), Failure> {
     log();
     let settings = Settings { hold_checkpoints: tuning.hold_checkpoints, ..Settings::default() };
+    let began = Instant::now();
     let running = Running::start(data, settings).map_err(|error| refused(data, &error))?;
+    if running.report.frames_replayed > 0 {
+        let (replayed, seconds) = (counted(running.report.frames_replayed, "frame"), began.elapsed().as_secs_f64());
+        out.say(format!("{replayed} of the journal replayed in {seconds:.1} s"));
+    }
     warn(&running.report);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(tuning.runtime_threads)

@@ -104,6 +104,7 @@ fn a_second_signal_ends_it_at_once_and_loses_nothing() {
         assert_eq!(code, expected, "{said}");
 
         let broker = shell.broker(&["serve", "--data", "data", "--listen", "127.0.0.1:0"]);
+        assert!(broker.before.starts_with("3 frames of the journal replayed in "), "{}", broker.before);
         shell.talk_to(&broker);
         assert_eq!(shell.ok("tillroll read orders --format '%v\\n'"), "kept\n");
     }
