@@ -3,7 +3,8 @@
 //!
 //! Method: SIGKILL whenever the log has grown by another slice of the file, so that kills are spread over the run and
 //! always hit a load that is going on. The file is parsed here by its own; exact duplicates of lines are told apart by
-//! their number. `TILLROLL_RETAIL=FILE` takes another file than the cut, such as the whole year.
+//! their number. `TILLROLL_RETAIL=FILE` takes another file than the cut, such as the whole year. With
+//! `TILLROLL_READ_BACK=DIR` what was read is left there, as JSON lines: `tests/python/verify_lines.py` proves it again.
 
 use std::{
     collections::HashMap,
@@ -87,8 +88,11 @@ impl Storm {
     }
 
     /// Every line of the file, once, equal, offsets dense, the lines of an invoice rising in one partition.
-    fn prove(&self, header: &[String], lines: &[Vec<String>]) {
+    fn prove(&self, name: &str, header: &[String], lines: &[Vec<String>]) {
         let text = self.shell.ok("tillroll read orders -o jsonl");
+        if let Some(dir) = std::env::var_os("TILLROLL_READ_BACK") {
+            std::fs::write(PathBuf::from(dir).join(name), &text).expect("the directory is there");
+        }
         let mut found = vec![false; lines.len()];
         let mut ends: HashMap<u64, u64> = HashMap::new();
         let mut last: HashMap<String, (u64, usize)> = HashMap::new();
@@ -129,7 +133,7 @@ fn every_line_survives_kills_of_the_broker() {
     let output = loader.wait_with_output().expect("it was started here");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(kills >= 10, "only {kills} kills hit the load");
-    storm.prove(&header, &lines);
+    storm.prove("broker-killed.jsonl", &header, &lines);
 }
 
 #[test]
@@ -154,5 +158,5 @@ fn every_line_survives_kills_of_the_broker_and_of_its_loader() {
     let output = loader.wait_with_output().expect("it was started here");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(kills >= 10, "only {kills} kills hit the load");
-    storm.prove(&header, &lines);
+    storm.prove("loader-killed.jsonl", &header, &lines);
 }
