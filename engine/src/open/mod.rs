@@ -60,8 +60,6 @@ const GROUPS_MAX: usize = 8;
 const FRAMES_MAX: usize = 4_096;
 /// Controls that wait for `sequence`.
 const CONTROLS_MAX: usize = 1_024;
-/// Unused buffers kept for the next groups and blocks.
-const SPARE_BUFFER_BYTES: usize = 64 << 20;
 
 /// What opening found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -293,7 +291,8 @@ fn share(
     marks.durable.raise(checkpoint.tip.lsn);
     marks.published.raise(checkpoint.tip.lsn);
     marks.checkpointed.raise(checkpoint.tip.lsn);
-    let buffers = AlignedPool::new(SPARE_BUFFER_BYTES);
+    // As many as the tail may pin: what a full tail lets go serves the next groups, without new pages from the system.
+    let buffers = AlignedPool::new(usize::try_from(settings.tail_bytes).unwrap_or(usize::MAX));
     let files = Files {
         used: found.chain.clone(),
         free: found.free.clone(),
