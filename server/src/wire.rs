@@ -90,7 +90,10 @@ pub fn codec(number: i32, field: &str) -> Result<Option<Codec>, Facts> {
         Ok(v1::Codec::None) => Ok(Some(Codec::None)),
         Ok(v1::Codec::Lz4) => Ok(Some(Codec::Lz4)),
         Ok(v1::Codec::Zstd) => Ok(Some(Codec::Zstd)),
-        Err(_) => Err(bad_field(field, format!("{field} is {number}, which is no codec; none, lz4 and zstd are"))),
+        Err(_) => {
+            let facts = bad_field(field, format!("{field} is {number}, which is no codec; none, lz4 and zstd are"));
+            Err(facts.with(key::LIMIT, v1::Codec::Zstd as i32).with(key::ACTUAL, number))
+        }
     }
 }
 

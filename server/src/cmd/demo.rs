@@ -74,7 +74,7 @@ pub(crate) async fn run(_demo: Demo, out: Out) -> Result<(), Failure> {
     let statistics = producer.statistics();
     let resent = statistics.duplicate_appends;
     out.tell(&format!(
-        "restart   pid {} on the same data, {} ms; sent again: {}, of which {} were on disk already",
+        "restart   pid {} on the same data, {} ms; sent again: {}, {} of them on disk already",
         broker.pid(),
         kill.restart.as_millis(),
         counted(kill.unanswered_appends, "append"),
