@@ -3,7 +3,7 @@
 
 use tillroll_engine::{
     disk::sim::{CallKind, Crash, Fault, SimDisk},
-    error::Refusal,
+    error::{ReadFault, Refusal},
     id::{Lane, Offset, Partition},
     request::{Append, AppendBatch, Appended, Content, InitProducer, Stamp, TopicConfig},
     settings::Settings,
@@ -244,4 +244,41 @@ fn a_record_that_looks_like_a_frame_does_not_stop_a_restart() {
     disk.crash(Crash::Power);
     let world = open(&disk, settings());
     assert_eq!(read_lane(&world.engine, lane).expect("reads").len(), 40);
+}
+
+#[test]
+fn a_damaged_block_of_a_growing_segment_costs_its_own_records_after_a_restart() {
+    let disk = SimDisk::new(23);
+    let mut world = open(&disk, settings());
+    let lane = topic(&mut world, "orders");
+    // Each is a block of its own.
+    let blocks = 6;
+    for number in 0..blocks {
+        let ticket = world.engine.try_append(request("orders", &[vec![number; 9_000]], None));
+        world.wait(&ticket).expect("answered").expect("accepted");
+    }
+    while world.engine.marks().checkpointed.get() < world.engine.marks().published.get() {
+        world.engine.ask_checkpoint();
+        world.driver.steps(100);
+    }
+    let [segment] = world.engine.segments(lane).expect("listed")[..] else { panic!("one segment") };
+    assert!(!segment.sealed);
+    drop(world);
+    let block_bytes = (segment.bytes - 4_096) / u64::from(blocks);
+    let log = disk.files().into_iter().find(|file| file.contains(".log")).expect("there is one");
+    for damaged in 0..u64::from(blocks) {
+        let disk = disk.snapshot();
+        disk.flip(&log, 4_096 + damaged * block_bytes + 20, 1);
+        let world = open(&disk, settings());
+        for offset in 0..u64::from(blocks) {
+            let read = world.engine.read(lane, Offset(offset), 1);
+            match read {
+                Ok(answer) => assert!(offset != damaged && answer.chunks[0].base == Offset(offset)),
+                Err(ReadFault::Damaged { from, to, .. }) => {
+                    assert_eq!((offset, from, to), (damaged, Offset(damaged), Offset(damaged + 1)));
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
 }

@@ -27,7 +27,7 @@ use crate::{
     poison::{Poison, Poisoned},
     request::TopicConfig,
     segment::{
-        self, ActiveIndex, Extent,
+        self, ActiveIndex, Extent, Reach,
         block::{Builder, Built, Origin, Place, Pushed},
         name::{DATA_DIR, Name, Part, lane_dir, topic_dir},
         shelf::{GrowingIndex, Shelf},
@@ -346,7 +346,7 @@ impl Flusher {
     }
 
     /// The growing segment's index: in memory, or made from its blocks when nobody has read it since the start. None
-    /// when a block does not read: then whoever reads the segment finds out.
+    /// when the file does not read: then whoever reads the segment finds out.
     fn index_of(&self, active: &Active) -> Option<ActiveIndex> {
         if let Some(index) = self.parts.shelf.growing(active.row.id) {
             return Some(index.copy());
@@ -355,7 +355,7 @@ impl Flusher {
         let Active { row, name, .. } = active;
         let extent = Extent { lane: name.lane, segment: row.id, base: row.base, data_end: row.bytes };
         let reader = segment::Reader::open(file, extent, false, self.parts.buffers.clone()).ok()?;
-        let index = reader.index().ok()?;
+        let index = reader.index(Reach { end: row.end, last_time_us: row.last_time_us }).ok()?;
         Some(self.parts.shelf.keep_growing(row.id, GrowingIndex::new(index)).copy())
     }
 

@@ -209,7 +209,7 @@ impl Reads {
                 let index: Arc<dyn Index> = match segment::open_index(&*self.disk, &name.path(), row.id) {
                     Ok(index) if index.data_end() == row.bytes => index,
                     // An index is a cache: missing, torn or stale, it is made anew from the blocks.
-                    Ok(_) | Err(_) => Arc::new(reader.index()?),
+                    Ok(_) | Err(_) => Arc::new(reader.index(reach(&row))?),
                 };
                 Ok(OpenSegment { reader, index })
             };
@@ -236,20 +236,20 @@ impl Reads {
         reader: &segment::Reader,
         from: Offset,
     ) -> Result<Arc<GrowingIndex>, ReadFault> {
-        let mut data_end = row.bytes;
+        let mut now = *row;
         loop {
             if let Some(index) = self.shelf.growing(row.id) {
                 return Ok(index);
             }
-            let scanned = reader.with_data_end(data_end).index();
+            let scanned = reader.with_data_end(now.bytes).index(reach(&now));
             let scanned = scanned.map_err(|fault| self.damaged_segment(row, from, 0, &fault))?;
             // Flush may have written more meanwhile, and only tells an index that is kept.
             let state = shared.lock();
-            let stands = state.segments.iter().find(|other| other.id == row.id).map_or(data_end, |other| other.bytes);
-            if stands == data_end {
+            let stands = state.segments.iter().find(|other| other.id == row.id).copied().unwrap_or(now);
+            if stands.bytes == now.bytes {
                 return Ok(self.shelf.keep_growing(row.id, GrowingIndex::new(scanned)));
             }
-            data_end = stands;
+            now = stands;
         }
     }
 
@@ -363,6 +363,10 @@ impl Future for Moved {
         self.turn = state.wait(published, self.end, self.turn, context.waker());
         if self.turn.is_some() { Poll::Pending } else { Poll::Ready(()) }
     }
+}
+
+fn reach(row: &SegmentRow) -> segment::Reach {
+    segment::Reach { end: row.end, last_time_us: row.last_time_us }
 }
 
 fn log_path(lane: Lane, row: &SegmentRow) -> String {

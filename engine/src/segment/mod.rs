@@ -31,7 +31,7 @@ pub use block::{Block, BuildFault, Builder, Built, Origin, Place, Pushed};
 pub use format::{BlockFault, BlockHeader, Run};
 pub use index::{ActiveIndex, Entry, Found, Index, IndexFault};
 pub use name::{Name, Part};
-pub use reader::{Extent, FIRST_BLOCK, Headers, Reader, SegmentFault};
+pub use reader::{Extent, FIRST_BLOCK, Headers, Reach, Reader, SegmentFault};
 
 use crate::{
     disk::{Disk, Mode},

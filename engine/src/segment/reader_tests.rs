@@ -94,6 +94,11 @@ fn segment() -> (Arc<MemFile>, Reader, ActiveIndex) {
     (file, reader, index)
 }
 
+/// What the tables say of the segment's last record.
+fn reach(index: &ActiveIndex) -> Reach {
+    Reach { end: Offset(70), last_time_us: index.entries()[2].last_time_us }
+}
+
 #[test]
 fn blocks_are_read_in_a_row_up_to_the_data_end_and_no_further() {
     let (file, reader, index) = segment();
@@ -109,14 +114,14 @@ fn blocks_are_read_in_a_row_up_to_the_data_end_and_no_further() {
         (position, offset) = (next, block.end());
     }
     assert_eq!((position, offset), (data_end, Offset(70)));
-    assert_eq!(reader.index().expect("good headers"), index);
+    assert_eq!(reader.index(reach(&index)).expect("good headers"), index);
     assert_eq!(*file.far.lock(), data_end, "what lies behind is never asked for");
     for position in [0, 4_097, data_end, data_end + 4_096] {
         let fault = reader.read_block_at(position).map(|_| ()).expect_err("no block");
         assert!(matches!(fault, SegmentFault::NoBlock { .. }), "{fault}");
     }
     let less = reader.with_data_end(data_end - 4_096);
-    assert_eq!(less.index().expect("good headers").count(), 2);
+    assert_eq!(less.index(reach(&index)).expect("good headers").count(), 2);
     let cut = reader.with_data_end(index.entries()[1].position + 4_096);
     let fault = cut.read_block_at(index.entries()[1].position).map(|_| ()).expect_err("reaches behind the end");
     assert!(matches!(fault, SegmentFault::Damaged { fault: BlockFault::Short { .. }, .. }), "{fault}");
@@ -130,7 +135,7 @@ fn a_bad_page_in_the_cache_is_read_again_and_bad_bytes_on_disk_are_damage() {
         *file.lie.lock() = Some(at);
         reader.read_block_at(position).expect("the second read is right");
         *file.lie.lock() = Some(at);
-        assert_eq!(reader.index().expect("the second read is right"), index);
+        assert_eq!(reader.index(reach(&index)).expect("the second read is right"), index);
         file.bytes.lock()[at] ^= 1;
         let fault = reader.read_block_at(position).map(|_| ()).expect_err("damage");
         let SegmentFault::Damaged { path, position: found, .. } = fault else { panic!("{fault}") };
@@ -188,7 +193,41 @@ fn blocks_of_elsewhere_and_of_before_are_refused() {
     // The third block in the place of the second: whole, ours, but not what follows.
     let (second, third) = (index.entries()[1].position as usize, index.entries()[2].position as usize);
     file.bytes.lock().copy_within(third..third + 4_096, second);
-    let fault = reader.index().expect_err("the chain is broken");
+    let around = reader.index(reach(&index)).expect("the others stand");
+    assert_eq!(around.entries()[2], index.entries()[2]);
+    let hole = around.floor(Offset(55)).expect("memory").expect("there is one");
+    let fault = reader.read_found(&hole).map(|_| ()).expect_err("not what follows");
     let SegmentFault::Damaged { fault: BlockFault::Misplaced { field, .. }, .. } = fault else { panic!("{fault}") };
     assert_eq!(field, "base");
+}
+
+#[test]
+fn a_damaged_header_costs_its_own_block_and_no_other() {
+    let (file, reader, index) = segment();
+    let reach = reach(&index);
+    for damaged in 0..3 {
+        let entry = index.entries()[damaged];
+        file.bytes.lock()[entry.position as usize + 20] ^= 1;
+        let around = reader.index(reach).expect("the others stand");
+        assert_eq!((around.end(), around.count()), (Offset(70), 3));
+        for (number, expected) in index.entries().iter().enumerate() {
+            let found = around.floor(expected.base.plus(9)).expect("memory").expect("there is one");
+            assert_eq!((found.number as usize, found.entry.position), (number, expected.position));
+            let read = reader.read_found(&found).map(|(block, _)| block.base());
+            match read {
+                Ok(base) => assert!(number != damaged && base == expected.base),
+                Err(fault) => assert!(number == damaged && matches!(fault, SegmentFault::Damaged { .. }), "{fault}"),
+            }
+        }
+        // A time inside the hole leads to the hole, never past it.
+        let at = around.first_at(entry.last_time_us).expect("memory").expect("there is one");
+        assert!(at.number as usize <= damaged);
+        file.bytes.lock()[entry.position as usize + 20] ^= 1;
+    }
+    // Two of three: one hole, from the first damage to the end of what cannot be reached.
+    for damaged in [0, 2] {
+        file.bytes.lock()[index.entries()[damaged].position as usize + 20] ^= 1;
+    }
+    let around = reader.index(reach).expect("a hole");
+    assert_eq!((around.entries().len(), around.end()), (1, Offset(70)));
 }

@@ -247,13 +247,12 @@ fn lane(contents: &BTreeMap<String, Vec<u8>>, mut row: Row<'_>, spans: &mut BTre
     let [_head, _end, _last_time, _flushed] = [(); 4].map(|()| row.take(8));
     for _ in 0..row.take(4) {
         let [_id, base, end] = [(); 3].map(|()| row.take(8));
-        let (generation, sealed, data_end) = (row.take(4), row.take(1) == 1, size(row.take(8)));
+        let (generation, _sealed, data_end) = (row.take(4), row.take(1), size(row.take(8)));
         let [_last_crc, _first_time, _last_time] = [4, 8, 8].map(|count| row.take(count));
         let stem = format!("data/{topic:016x}/{partition}/{base:020}-{generation:08x}");
         let path = format!("{stem}.log");
         let index = format!("{stem}.index");
-        let is_indexed = sealed && contents.contains_key(&index);
-        spans.insert(path.clone(), blocks(&contents[&path], lane, base..end, data_end, is_indexed));
+        spans.insert(path.clone(), blocks(&contents[&path], lane, base..end, data_end));
         if let Some(bytes) = contents.get(&index) {
             spans.insert(index, vec![Span { loses: Some((lane, 0..0)), ..span(0..bytes.len(), &INDEX) }]);
         }
@@ -261,18 +260,16 @@ fn lane(contents: &BTreeMap<String, Vec<u8>>, mut row: Row<'_>, spans: &mut BTre
 }
 
 /// The blocks of one segment.
-fn blocks(bytes: &[u8], lane: Lane, offsets: Range<u64>, data_end: usize, is_indexed: bool) -> Vec<Span> {
+fn blocks(bytes: &[u8], lane: Lane, offsets: Range<u64>, data_end: usize) -> Vec<Span> {
     let with =
         |range: Range<usize>, class, loses: Range<u64>| Span { loses: Some((lane, loses)), ..span(range, class) };
-    let mut found = vec![with(0..4_096, &SEGMENT_HEADER, offsets.clone())];
+    let mut found = vec![with(0..4_096, &SEGMENT_HEADER, offsets)];
     let mut at = 4_096;
     while at < data_end {
         assert_eq!(&bytes[at..at + 4], b"TLRB", "a block begins here");
         let block = number(bytes, at + 72)..number(bytes, at + 80);
         let behind = at + word(bytes, at + 16) as usize;
-        // Without an index file nobody knows where the next block begins but by this header.
-        let header = if is_indexed { block.clone() } else { offsets.clone() };
-        found.push(with(at..at + 384, &BLOCK_HEADER, header));
+        found.push(with(at..at + 384, &BLOCK_HEADER, block.clone()));
         found.push(with(at + 384..behind, &BLOCK_BODY, block));
         at = behind;
     }
