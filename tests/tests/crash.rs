@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -42,7 +43,10 @@ fn run(seed: u64, operations: usize, plan: impl FnOnce(&SimDisk)) -> Result<(Sim
 
 /// Opens what survived, checks it, and lets it work on a little.
 fn reopen(disk: &SimDisk, workload: &mut Workload, seed: u64) -> Result<(), Broken> {
-    let mut world = World::open(disk, settings(), seed).map_err(|error| format!("P8 it does not open: {error}"))?;
+    // What an assertion says of it is printed; that it came to one is the broken promise.
+    let opened = catch_unwind(AssertUnwindSafe(|| World::open(disk, settings(), seed)));
+    let opened = opened.map_err(|_| "P8 it does not open: a panic".to_owned())?;
+    let mut world = opened.map_err(|error| format!("P8 it does not open: {error}"))?;
     workload.after_crash(&mut world)?;
     workload.run(&mut world, 6)?;
     world.driver.settle(100_000);
