@@ -44,6 +44,14 @@ fn register(world: &mut World, name: Option<&str>, idle_expiry_ms: u64) -> Resul
     world.wait(&ticket).expect("answered").map(|opened| (opened.name, opened.epoch))
 }
 
+/// Steps until everything that is published is checkpointed.
+fn checkpoint(world: &mut World) {
+    while world.engine.marks().checkpointed.get() < world.engine.marks().published.get() {
+        world.engine.ask_checkpoint();
+        world.driver.steps(100);
+    }
+}
+
 /// Leaves no byte free.
 fn fill(disk: &SimDisk) -> u64 {
     let space = disk.handle().space().expect("the disk says");
@@ -257,10 +265,7 @@ fn a_damaged_block_of_a_growing_segment_costs_its_own_records_after_a_restart() 
         let ticket = world.engine.try_append(request("orders", &[vec![number; 9_000]], None));
         world.wait(&ticket).expect("answered").expect("accepted");
     }
-    while world.engine.marks().checkpointed.get() < world.engine.marks().published.get() {
-        world.engine.ask_checkpoint();
-        world.driver.steps(100);
-    }
+    checkpoint(&mut world);
     let [segment] = world.engine.segments(lane).expect("listed")[..] else { panic!("one segment") };
     assert!(!segment.sealed);
     drop(world);
@@ -280,5 +285,28 @@ fn a_damaged_block_of_a_growing_segment_costs_its_own_records_after_a_restart() 
                 Err(other) => panic!("{other}"),
             }
         }
+    }
+}
+
+#[test]
+fn a_deleted_topic_whose_files_are_gone_is_no_finding_of_any_start() {
+    let disk = SimDisk::new(29);
+    let mut world = open(&disk, settings());
+    let lane = topic(&mut world, "brief");
+    append(&mut world, "brief", None).expect("accepted");
+    checkpoint(&mut world);
+    assert!(disk.files().iter().any(|file| file.contains(".log")));
+    let ticket = world.engine.delete_topic("brief", lane.topic);
+    world.wait(&ticket).expect("answered").expect("deleted");
+    checkpoint(&mut world);
+    world.driver.settle(100_000);
+    assert!(!disk.files().iter().any(|file| file.contains(".log")));
+    drop(world);
+    for crash in [Crash::Kill, Crash::Power] {
+        disk.crash(crash);
+        let mut world = open(&disk, settings());
+        assert_eq!(world.report.findings, Vec::<String>::new());
+        topic(&mut world, if crash == Crash::Kill { "next" } else { "last" });
+        checkpoint(&mut world);
     }
 }

@@ -98,10 +98,11 @@ pub(super) fn compare(
     let mut findings = Vec::new();
     let rows: BTreeMap<Lane, &LaneRow> = lanes.iter().map(|row| (row.lane, row)).collect();
     let mut on_disk: BTreeMap<Lane, Vec<disk::Entry>> = BTreeMap::new();
+    // A deleted topic's files go with the next checkpoint, or are gone already: nobody will read them.
+    let is_deleted = |topic| topics.get(&topic).is_some_and(|row: &TopicRow| row.deleted.is_some());
     for topic in list(disk, DATA_DIR)? {
         let Some(id) = name::parse_topic(&topic.name) else { continue };
-        // A deleted topic's files go with the next checkpoint.
-        if topics.get(&id).is_some_and(|row| row.deleted.is_some()) {
+        if is_deleted(id) {
             continue;
         }
         for lane in list(disk, &name::topic_dir(id))? {
@@ -110,7 +111,7 @@ pub(super) fn compare(
             on_disk.insert(lane, list(disk, &name::lane_dir(lane))?);
         }
     }
-    for (lane, row) in &rows {
+    for (lane, row) in rows.iter().filter(|(lane, _)| !is_deleted(lane.topic)) {
         let files = on_disk.get(lane).map(Vec::as_slice).unwrap_or_default();
         findings.extend(missing(row, files));
     }
@@ -151,7 +152,13 @@ fn missing(row: &LaneRow, files: &[disk::Entry]) -> Vec<String> {
             Some(file) if file.bytes < segment.bytes => "is shorter than its data",
             Some(_) => return None,
         };
-        Some(format!("segment {} {what}: offsets {} to {} are lost", name.path(), segment.base, segment.end))
+        Some(format!(
+            "segment {} {what}: offsets {} to {} cannot be read; put the file back from a copy, or read on from {}",
+            name.path(),
+            segment.base,
+            segment.end.get() - 1,
+            segment.end
+        ))
     });
     short.collect()
 }
