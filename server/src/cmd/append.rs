@@ -44,7 +44,7 @@ pub(crate) struct Append {
     #[arg(long)]
     value: Option<String>,
     /// The key of --value
-    #[arg(long, requires = "value")]
+    #[arg(long, requires = "value", conflicts_with = "file")]
     key: Option<String>,
     /// What the file holds [default: by its name, else lines]
     #[arg(long, conflicts_with = "value")]
@@ -62,7 +62,7 @@ pub(crate) struct Append {
     #[arg(long = "type", value_name = "TYPE")]
     type_: Option<String>,
     /// A name under which the load goes on after it was stopped; one name for one file
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "value")]
     producer: Option<String>,
     /// The size at which an append is sent
     #[arg(long, hide = true, value_name = "BYTES")]
@@ -120,11 +120,7 @@ pub(super) fn csv_records(
 /// Appends the one record of the command line.
 async fn one(append: &Append, value: &str, out: Out) -> Result<(), Failure> {
     let client = append.connection.connect().await?;
-    let mut builder = client.producer(&append.topic);
-    if let Some(name) = &append.producer {
-        builder = builder.name(name);
-    }
-    let producer = builder.build().await?;
+    let producer = client.producer(&append.topic).build().await?;
     let mut record = Record::new(value.to_owned());
     record.key = append.key.clone().map(Into::into);
     record.type_ = append.type_.clone().unwrap_or_default();

@@ -51,6 +51,24 @@ fn a_csv_row_is_an_object_with_key_time_and_id() {
 }
 
 #[test]
+fn what_would_be_left_out_in_silence_is_refused() {
+    let (shell, _broker) = Shell::with_broker();
+    shell.ok("tillroll topic create orders");
+    write(&shell, "rows.csv", b"a,b\n1,2\n");
+    write(&shell, "rows.csv.gz", b"\x1f\x8b\x08 and more");
+    let lines = [
+        ("tillroll append orders rows.csv --key 42", 2),
+        ("tillroll append orders --value 1 --producer retail", 2),
+        ("tillroll append orders rows.csv.gz", 1),
+    ];
+    for (line, code) in lines {
+        let said = shell.run(line);
+        assert_eq!(said.code, code, "{line}: {said:?}");
+    }
+    assert!(records(&shell, "orders").is_empty());
+}
+
+#[test]
 fn a_named_load_goes_on_where_the_log_stands() {
     let (shell, broker) = Shell::with_broker();
     shell.ok("tillroll topic create orders --partitions 1");

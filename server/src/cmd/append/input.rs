@@ -14,6 +14,8 @@ use crate::cmd::{append::Format, fail::Failure};
 
 /// What every zstd frame begins with.
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// What every gzip file begins with.
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// The largest window that is unpacked: 128 MiB, as `zstd -d` without flags.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 const BUFFER_BYTES: usize = 256 << 10;
@@ -60,10 +62,15 @@ impl Input {
         let bytes = if terminal {
             Box::new(BufReader::new(raw))
         } else {
-            unpacked(raw).map_err(|error| Failure::io(&attempted, &error))?
+            unpacked(raw, is_packed(&source)).map_err(|error| Failure::io(&attempted, &error))?
         };
         Ok(Self { bytes, format: format_of(&source), source, live, terminal, read, size })
     }
+}
+
+/// Whether the name says that it is packed. An empty file is nothing, packed or not.
+fn is_packed(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension == "zst")
 }
 
 fn format_of(name: &str) -> Format {
@@ -76,10 +83,22 @@ fn format_of(name: &str) -> Format {
 }
 
 /// Looks at the first bytes: the name of a pipe says nothing.
-fn unpacked(raw: Counted) -> io::Result<Box<dyn BufRead + Send>> {
+fn unpacked(raw: Counted, named_zst: bool) -> io::Result<Box<dyn BufRead + Send>> {
     let mut raw = BufReader::with_capacity(BUFFER_BYTES, raw);
-    if !raw.fill_buf()?.starts_with(&ZSTD_MAGIC) {
-        return Ok(Box::new(raw));
+    let begin = raw.fill_buf()?;
+    let refused = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
+    if begin.starts_with(&GZIP_MAGIC) {
+        return refused(
+            "it is packed with gzip, which is not read; unpack it first: gunzip -c FILE | tillroll append …",
+        );
+    }
+    if !begin.starts_with(&ZSTD_MAGIC) {
+        // Packed bytes as lines would be garbage in a log that forgets nothing.
+        return if named_zst && !begin.is_empty() {
+            refused("it is named .zst and is not packed with zstd; rename it")
+        } else {
+            Ok(Box::new(raw))
+        };
     }
     let mut decoder = zstd::stream::read::Decoder::with_buffer(raw)?;
     decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
@@ -125,6 +144,19 @@ mod tests {
             assert_eq!(read, if bytes.is_empty() { "" } else { text.as_str() }, "{name}");
             assert_eq!(input.read.load(Ordering::Relaxed), bytes.len() as u64);
             assert_eq!((input.source.as_str(), input.live), (name, false));
+        }
+    }
+
+    #[test]
+    fn what_is_packed_otherwise_is_refused_instead_of_loaded_as_lines() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, bytes, said) in
+            [("rows.csv.gz", &b"\x1f\x8b\x08"[..], "gunzip"), ("rows.csv.zst", &b"a,b\n"[..], "not packed with zstd")]
+        {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).expect("writes");
+            let failure = Input::open(&path).err().expect("refused");
+            assert!(failure.to_string().contains(said), "{failure}");
         }
     }
 
