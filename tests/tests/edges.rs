@@ -310,3 +310,32 @@ fn a_deleted_topic_whose_files_are_gone_is_no_finding_of_any_start() {
         checkpoint(&mut world);
     }
 }
+
+#[test]
+fn a_checkpoint_ends_when_more_lanes_than_files_that_may_wait_were_written() {
+    let disk = SimDisk::new(31);
+    let settings = Settings { journal_files_max: 64, ..settings() };
+    let mut world = open(&disk, settings.clone());
+    let (lanes, config) = (300, TopicConfig { partitions: 300, segment_bytes: 64 << 10, ..TopicConfig::default() });
+    let ticket = world.engine.create_topic("wide", config, false);
+    let created = world.wait(&ticket).expect("answered").expect("created");
+    for partition in 0..lanes {
+        let mut request = request("wide", &[vec![1; 20]], None);
+        request.batches[0].partition = Some(Partition(partition));
+        let ticket = world.engine.try_append(request);
+        world.wait(&ticket).expect("answered").expect("accepted");
+    }
+    let last = world.engine.marks().published.get();
+    for _ in 0..1_000 {
+        world.engine.ask_checkpoint();
+        world.driver.steps(100);
+    }
+    assert!(world.engine.marks().checkpointed.get() >= last, "the checkpoint does not end");
+    drop(world);
+    disk.crash(Crash::Power);
+    let world = open(&disk, settings);
+    for partition in 0..lanes {
+        let lane = Lane { topic: created.topic.id, partition: Partition(partition) };
+        assert_eq!(read_lane(&world.engine, lane).expect("reads").len(), 1);
+    }
+}

@@ -155,7 +155,6 @@ impl Checkpointer {
     /// Everything up to x is in segments: what they hold, and which files to sync for it.
     fn gather(&mut self, cut: Cut) -> State {
         let Cut { tip, mut applied } = cut;
-        applied.counters.next_segment = self.parts.next_segment.load(Ordering::Relaxed);
         // The lanes first: a file is noted as written before its lane says so, so what is taken after covers them.
         let lanes = self.parts.tail.lanes().into_iter().filter_map(|(lane, shared)| {
             let state = shared.lock();
@@ -172,6 +171,8 @@ impl Checkpointer {
             })
         });
         let lanes = lanes.collect();
+        // After the lanes: flush takes ids on its own thread, and none that is listed may be given again.
+        applied.counters.next_segment = self.parts.next_segment.load(Ordering::Acquire);
         let (files, mut dirs) = self.parts.written.take();
         if cfg!(bug = "dir_unsynced") {
             dirs.clear();

@@ -300,9 +300,12 @@ impl Flusher {
 
     /// Too many files wait for the checkpoint: one is synced and closed now.
     fn sync_one(&mut self) -> io::Result<Call> {
-        if let Some(file) = self.parts.written.take_one_file() {
+        if let Some(file) = self.parts.written.one_file() {
             file.sync()?;
-            self.lanes.retain(|_, active| active.name.path() != file.path());
+            // Not before: until then a checkpoint has to wait for it.
+            self.parts.written.forget_file(&file);
+            let of_it = self.lanes.values_mut().filter(|active| active.name.path() == file.path());
+            of_it.for_each(|active| active.file = None);
         }
         Ok(Call::Done)
     }
@@ -378,7 +381,6 @@ impl Flusher {
             active.allocated = wanted;
             return Ok(Call::Done);
         }
-        self.parts.written.note_file(&file);
         if !active.is_headed {
             job.built = Some(built);
             let mut buffer = AlignedBuf::with_capacity(FILE_HEADER_BYTES);
@@ -388,6 +390,9 @@ impl Flusher {
             return Ok(Call::Done);
         }
         disk::write_all_at(&*file, built.bytes.as_slice(), active.row.bytes)?;
+        // After the write: a checkpoint on its own thread may take what is noted at any time, and syncs it once. Before
+        // the lane says so: a checkpoint that lists the block finds its file here.
+        self.parts.written.note_file(&file);
         self.show(job.lane, active, &built);
         Ok(Call::Finished)
     }

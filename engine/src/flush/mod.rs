@@ -19,7 +19,8 @@ pub mod ballast;
 pub mod checkpoint;
 pub mod flusher;
 
-/// What flush has written and no checkpoint has synced. A file is noted before a lane says that a block is in it.
+/// What flush has written and no checkpoint has synced. A file is noted after a block was written to it, and before the
+/// lane says so.
 #[derive(Default)]
 pub struct Written {
     state: Mutex<WrittenState>,
@@ -44,8 +45,12 @@ impl Written {
         self.state.lock().files.len()
     }
 
-    fn take_one_file(&self) -> Option<Arc<dyn DiskFile>> {
-        self.state.lock().files.pop_first().map(|(_, file)| file)
+    fn one_file(&self) -> Option<Arc<dyn DiskFile>> {
+        self.state.lock().files.first_key_value().map(|(_, file)| file.clone())
+    }
+
+    fn forget_file(&self, file: &Arc<dyn DiskFile>) {
+        self.state.lock().files.remove(file.path());
     }
 
     /// Everything, files first: nothing that is written from now on is in it.

@@ -308,9 +308,10 @@ fn share(
     let tail =
         Arc::new(Tail::new(settings.block_bytes, settings.tail_bytes, marks.clone(), &bells.flusher, &bells.sequencer));
     tail.restore(&checkpoint.lanes, &checkpoint.applied);
+    let listed = checkpoint.lanes.iter().flat_map(|lane| &lane.segments).map(|segment| segment.id.get() + 1).max();
     Shared {
         room: Arc::new(Room::new(disk.clone(), env.clone(), settings.space_floor_bytes)),
-        next_segment: Arc::new(AtomicU64::new(checkpoint.applied.counters.next_segment)),
+        next_segment: Arc::new(AtomicU64::new(checkpoint.applied.counters.next_segment.max(listed.unwrap_or(0)))),
         applied: Arc::new(RwLock::new(checkpoint.applied)),
         tips: Arc::new(Tips::at(checkpoint.tip)),
         shelf: Arc::default(),

@@ -69,6 +69,18 @@ fn what_would_be_left_out_in_silence_is_refused() {
 }
 
 #[test]
+fn a_record_that_is_too_large_is_named_by_its_line_and_what_came_before_it_stays() {
+    let (shell, _broker) = Shell::with_broker();
+    shell.ok("tillroll topic create orders");
+    write(&shell, "huge.txt", format!("first\nsecond\n{}\n", "x".repeat((1 << 20) + 1)).as_bytes());
+    let said = shell.run("tillroll append orders huge.txt");
+    assert_eq!(said.code, 4, "{said:?}");
+    assert!(said.stderr.contains("huge.txt#3: the record is too large"), "{}", said.stderr);
+    assert!(said.stderr.contains("2 records acked") && said.stderr.contains("--skip 2"), "{}", said.stderr);
+    assert_eq!(records(&shell, "orders").len(), 2);
+}
+
+#[test]
 fn a_named_load_goes_on_where_the_log_stands() {
     let (shell, broker) = Shell::with_broker();
     shell.ok("tillroll topic create orders --partitions 1");

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, path::Path, time::Duration};
 
 use serde_json::json;
-use tillroll_client::{Client, Producer, Record};
+use tillroll_client::{Client, Error, ErrorKind, Producer, Record};
 use tokio::sync::mpsc;
 
 use crate::cmd::{
@@ -180,13 +180,27 @@ async fn send(producer: &Producer, chunks: &mut mpsc::Receiver<Chunk>) -> Result
             }
         };
         for record in records {
-            drop(producer.send(record).await?);
+            let id = record.id.clone();
+            if let Err(error) = producer.send(record).await {
+                // What was sent before is answered first: otherwise it could land behind what is said to go on from.
+                let failure = of_record(&id, error);
+                producer.close().await?;
+                return Err(failure);
+            }
         }
         if producer.statistics().failed_appends > 0 {
             break;
         }
     }
     Ok(producer.close().await?)
+}
+
+/// A record that cannot be appended is named by its line.
+fn of_record(id: &str, error: Error) -> Failure {
+    match error.kind() {
+        ErrorKind::InvalidInput => Failure::new(Code::Refused, format!("{id}: {}", error.message())),
+        _ => error.into(),
+    }
 }
 
 async fn interrupted(producer: &Producer) -> End {
