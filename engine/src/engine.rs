@@ -56,6 +56,7 @@ impl Engine {
     ///
     /// **Order**: calls get room in the order in which their futures were first polled; await one before the next is
     /// made and the log has them in that order. **Durability**: when the ticket answers, the append is on the disk.
+    /// **Cancelling**: the future or the ticket dropped before the log has taken the append up: nothing is written.
     pub async fn append(&self, append: Append) -> Ticket<Appended> {
         let permit = self.budget.acquire(admit::append_bytes(&append)).await;
         self.enter(append, permit)
@@ -71,7 +72,7 @@ impl Engine {
 
     fn enter(&self, append: Append, permit: Permit) -> Ticket<Appended> {
         let parts = &self.parts;
-        let room = || parts.room.check(parts.tail.pinned_bytes());
+        let room = || parts.room.check(parts.env.mono_us(), parts.tail.pinned_bytes());
         let admitted = self
             .check_open()
             .and_then(|()| room())

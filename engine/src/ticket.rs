@@ -11,7 +11,7 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::error::Refusal;
+use crate::{error::Refusal, poison::Poisoned};
 
 struct Cell<T> {
     state: Mutex<State<T>>,
@@ -21,22 +21,37 @@ struct Cell<T> {
 struct State<T> {
     answer: Option<Result<T, Refusal>>,
     waker: Option<Waker>,
-    answered: bool,
+    phase: Phase,
 }
 
-/// An answer that will come. Dropping it does not undo what was asked.
+/// How far a question has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// It waits: nothing was done for it.
+    Asked,
+    /// Nobody wants it done any more.
+    Withdrawn,
+    /// It is being done.
+    TakenUp,
+    /// The answer was given.
+    Answered,
+}
+
+/// An answer that will come. Dropped before the log takes the question up, it withdraws it: nothing is written. Dropped
+/// later, it changes nothing.
 pub struct Ticket<T> {
     cell: Arc<Cell<T>>,
 }
 
-/// The other half: given away with the message, used once. Dropped unused, it answers [`Refusal::Stopping`].
+/// The other half: given away with the message, used once. Dropped unused, it answers [`Refusal::Stopping`], or
+/// [`Refusal::OutcomeUnknown`] when the question was taken up.
 pub struct Reply<T> {
     cell: Arc<Cell<T>>,
 }
 
 /// A ticket and the reply that resolves it.
 pub fn ticket<T>() -> (Reply<T>, Ticket<T>) {
-    let state = State { answer: None, waker: None, answered: false };
+    let state = State { answer: None, waker: None, phase: Phase::Asked };
     let cell = Arc::new(Cell { state: Mutex::new(state), ready: Condvar::new() });
     (Reply { cell: cell.clone() }, Ticket { cell })
 }
@@ -54,6 +69,16 @@ impl<T> Ticket<T> {
         self.cell.state.lock().answer.take()
     }
 
+    /// Takes the question back: true when nothing was done for it, and nothing will be; false when it is too late, and
+    /// an answer comes.
+    pub fn withdraw(&self) -> bool {
+        let mut state = self.cell.state.lock();
+        if state.phase == Phase::Asked {
+            state.phase = Phase::Withdrawn;
+        }
+        state.phase == Phase::Withdrawn
+    }
+
     /// Blocks this thread until the answer is there. Not for threads that drive stages.
     ///
     /// # Panics
@@ -65,7 +90,7 @@ impl<T> Ticket<T> {
             if let Some(answer) = state.answer.take() {
                 return answer;
             }
-            assert!(!state.answered, "a ticket is answered once");
+            assert!(state.phase != Phase::Answered, "a ticket is answered once");
             self.cell.ready.wait(&mut state);
         }
     }
@@ -87,19 +112,39 @@ impl<T> Future for Ticket<T> {
     }
 }
 
+impl<T> Drop for Ticket<T> {
+    fn drop(&mut self) {
+        self.withdraw();
+    }
+}
+
 impl<T> Reply<T> {
-    /// Resolves the ticket.
-    pub fn send(self, answer: Result<T, Refusal>) {
-        self.resolve(answer);
+    /// From here on what was asked is done; false when it was withdrawn.
+    pub fn take_up(&self) -> bool {
+        let mut state = self.cell.state.lock();
+        if state.phase == Phase::Asked {
+            state.phase = Phase::TakenUp;
+        }
+        state.phase == Phase::TakenUp
     }
 
-    fn resolve(&self, answer: Result<T, Refusal>) {
+    /// Whether nobody wants it done any more.
+    pub fn is_withdrawn(&self) -> bool {
+        self.cell.state.lock().phase == Phase::Withdrawn
+    }
+
+    /// Resolves the ticket.
+    pub fn send(self, answer: Result<T, Refusal>) {
+        self.resolve(|_| answer);
+    }
+
+    fn resolve(&self, answer: impl FnOnce(Phase) -> Result<T, Refusal>) {
         let mut state = self.cell.state.lock();
-        if state.answered {
+        if state.phase == Phase::Answered {
             return;
         }
-        state.answered = true;
-        state.answer = Some(answer);
+        state.answer = Some(answer(state.phase));
+        state.phase = Phase::Answered;
         let waker = state.waker.take();
         drop(state);
         self.cell.ready.notify_all();
@@ -111,8 +156,14 @@ impl<T> Reply<T> {
 
 impl<T> Drop for Reply<T> {
     fn drop(&mut self) {
-        self.resolve(Err(Refusal::Stopping));
+        self.resolve(|phase| Err(if phase == Phase::TakenUp { closed() } else { Refusal::Stopping }));
     }
+}
+
+/// The log was closed between the taking up and the answer.
+fn closed() -> Refusal {
+    let cause = "it was closed before the answer".into();
+    Refusal::OutcomeUnknown(Poisoned { action: "writing", file: "the log".into(), cause })
 }
 
 impl<T> std::fmt::Debug for Ticket<T> {
@@ -147,5 +198,22 @@ mod tests {
         let (reply, waiting) = ticket::<u32>();
         drop(reply);
         assert_eq!(waiting.wait(), Err(Refusal::Stopping));
+        let (reply, waiting) = ticket::<u32>();
+        assert!(reply.take_up());
+        drop(reply);
+        assert!(matches!(waiting.wait(), Err(Refusal::OutcomeUnknown(_))));
+    }
+
+    #[test]
+    fn a_question_is_withdrawn_until_it_is_taken_up() {
+        let (reply, waiting) = ticket::<u32>();
+        assert!(waiting.withdraw() && reply.is_withdrawn() && !reply.take_up());
+        let (reply, waiting) = ticket::<u32>();
+        drop(waiting);
+        assert!(!reply.take_up(), "nobody waits for it");
+        let (reply, waiting) = ticket::<u32>();
+        assert!(reply.take_up() && !waiting.withdraw());
+        reply.send(Ok(7));
+        assert_eq!(waiting.wait(), Ok(7));
     }
 }

@@ -75,7 +75,7 @@ impl Ledger {
             match ticket.try_take() {
                 None => {}
                 Some(Ok(appended)) => entry.outcome = Outcome::Acked(appended),
-                Some(Err(Refusal::OutcomeUnknown(_) | Refusal::Stopping)) => entry.outcome = Outcome::Unknown,
+                Some(Err(Refusal::OutcomeUnknown(_))) => entry.outcome = Outcome::Unknown,
                 Some(Err(refusal)) => entry.outcome = Outcome::Refused(refusal),
             }
         }
@@ -85,8 +85,10 @@ impl Ledger {
     pub fn crash(&mut self) {
         self.collect();
         for entry in &mut self.entries {
-            if matches!(entry.outcome, Outcome::Pending(_)) {
-                entry.outcome = Outcome::Unknown;
+            if let Outcome::Pending(ticket) = &entry.outcome {
+                // What was never taken up must not be in the log. Stamped ones are sent again under their sequence.
+                let is_nowhere = ticket.withdraw() && entry.sequence.is_none();
+                entry.outcome = if is_nowhere { Outcome::Refused(Refusal::Stopping) } else { Outcome::Unknown };
             }
         }
     }

@@ -131,7 +131,7 @@ impl Workload {
             return Ok(());
         }
         for _ in 0..count {
-            match self.dice.below(20) {
+            match self.dice.below(21) {
                 0..=8 => self.append(world, true),
                 9..=11 => self.append(world, false),
                 12 => self.retry(world)?,
@@ -140,6 +140,7 @@ impl Workload {
                 16 => world.env.advance(self.dice.between(1_000, 700_000)),
                 17 => world.engine.ask_checkpoint(),
                 18 => self.churn(world),
+                19 => self.withdraw(),
                 _ => world.driver.steps(200),
             }
             world.driver.steps(self.dice.below(24));
@@ -228,6 +229,17 @@ impl Workload {
                 | Refusal::SequenceForgotten { .. },
             )) => Ok(()),
             Some(Err(refusal)) => Err(format!("P4 append {number} was acked and a retry was refused: {refusal}")),
+        }
+    }
+
+    /// Takes back an append that waits: it must not be in the log, unless it was taken up.
+    fn withdraw(&mut self) {
+        let waiting = self.ledger.entries.iter_mut().rev().find_map(|entry| match &entry.outcome {
+            Outcome::Pending(ticket) if entry.sequence.is_none() && ticket.withdraw() => Some(&mut entry.outcome),
+            _ => None,
+        });
+        if let Some(outcome) = waiting {
+            *outcome = Outcome::Refused(Refusal::Stopping);
         }
     }
 

@@ -4,7 +4,8 @@
 use tillroll_engine::{
     disk::sim::{CallKind, Crash, Fault, SimDisk},
     error::{ReadFault, Refusal},
-    id::{Lane, Offset, Partition},
+    id::{Lane, Offset, Partition, TopicId},
+    limits::TOPICS_MAX,
     request::{Append, AppendBatch, Appended, Content, InitProducer, Stamp, TopicConfig},
     settings::Settings,
 };
@@ -72,6 +73,64 @@ fn appends_that_wait_together_share_one_sync() {
         assert_eq!(appended.batches[0].base, Offset(number as u64));
     }
     assert_eq!(world.engine.status().syncs - before, 1);
+}
+
+#[test]
+fn what_is_withdrawn_before_its_turn_is_not_written() {
+    let mut world = open(&SimDisk::new(6), settings());
+    let lane = topic(&mut world, "orders");
+    let one = |number: u8| world.engine.try_append(request("orders", &[vec![number; 100]], None));
+    let (dropped, withdrawn, wanted) = (one(1), one(2), one(3));
+    drop(dropped);
+    assert!(withdrawn.withdraw(), "its turn has not come");
+    let brief = world.engine.create_topic("brief", TopicConfig::default(), false);
+    drop(brief);
+    let appended = world.wait(&wanted).expect("answered").expect("accepted");
+    assert_eq!(appended.batches[0].base, Offset(0));
+    assert!(!wanted.withdraw(), "it was done");
+    assert_eq!(read_lane(&world.engine, lane).expect("reads"), [vec![3; 100]]);
+    assert!(world.engine.topic("brief").is_err());
+    // Taken up, it stands though nobody waits for it any more.
+    let taken = world.engine.try_append(request("orders", &[vec![4; 100]], None));
+    while world.engine.marks().durable.get() < appended.lsn.next() {
+        assert!(world.driver.step());
+    }
+    drop(taken);
+    world.driver.settle(10_000);
+    assert_eq!(read_lane(&world.engine, lane).expect("reads").len(), 2);
+}
+
+#[test]
+fn appends_that_wait_for_a_flush_that_has_no_room_are_refused() {
+    let disk = SimDisk::new(16);
+    let mut world = open(&disk, Settings { in_flight_bytes: 1 << 20, in_flight_appends: 1_000, ..settings() });
+    let lane = topic(&mut world, "orders");
+    let mut taken = 0;
+    while world.engine.status().journal_files < 4 {
+        append(&mut world, "orders", None).expect("there is room");
+        taken += 2;
+    }
+    checkpoint(&mut world);
+    // The journal has files to go on with; segments cannot grow. What is admitted now has read the disk before.
+    fill(&disk);
+    let mut more = Vec::new();
+    for _ in 0..10 {
+        more.extend((0..30).map(|_| world.engine.try_append(request("orders", &[vec![7; 900]], None))));
+        world.driver.settle(100_000);
+    }
+    world.env.advance(200_000);
+    world.driver.settle(100_000);
+    let answers = more.iter().map(|ticket| ticket.try_take().expect("every one is answered"));
+    let refused = answers.filter(|answer| match answer {
+        Ok(_) => false,
+        Err(refusal) => {
+            assert!(matches!(refusal, Refusal::DiskFull { .. }), "{refusal}");
+            true
+        }
+    });
+    let refused = refused.count();
+    assert!(refused > 0 && refused < 300, "{refused} of 300 were refused");
+    assert_eq!(read_lane(&world.engine, lane).expect("reads").len(), taken + 300 - refused);
 }
 
 #[test]
@@ -337,5 +396,70 @@ fn a_checkpoint_ends_when_more_lanes_than_files_that_may_wait_were_written() {
     for partition in 0..lanes {
         let lane = Lane { topic: created.topic.id, partition: Partition(partition) };
         assert_eq!(read_lane(&world.engine, lane).expect("reads").len(), 1);
+    }
+}
+
+#[test]
+fn deleted_topics_leave_room_for_new_ones() {
+    let disk = SimDisk::new(32);
+    let mut world = open(&disk, settings());
+    for round in 0..(TOPICS_MAX / 100 + 2) {
+        for number in 0..100 {
+            let name = format!("t-{round}-{number}");
+            let id = topic(&mut world, &name).topic;
+            let ticket = world.engine.delete_topic(&name, id);
+            world.wait(&ticket).expect("answered").expect("deleted");
+        }
+        checkpoint(&mut world);
+        world.driver.settle(100_000);
+    }
+    // And none of it comes back.
+    drop(world);
+    disk.crash(Crash::Power);
+    let mut world = open(&disk, settings());
+    assert!(world.engine.topics("", None, 1).is_empty());
+    let pinned = TopicId(5).hex();
+    topic(&mut world, "t-0-4");
+    let mut request = request("t-0-4", &[vec![1]], None);
+    request.batches[0].topic_id = Some(pinned);
+    let ticket = world.engine.try_append(request);
+    let refused = world.wait(&ticket).expect("answered").expect_err("its topic is another one now");
+    assert!(matches!(refused, Refusal::TopicRecreated { .. }), "{refused}");
+}
+
+#[test]
+fn damage_that_the_journal_may_mend_is_told_from_damage_that_it_cannot() {
+    let disk = SimDisk::new(33);
+    let mut world = open(&disk, Settings { block_bytes: 2 << 10, ..settings() });
+    let lane = topic(&mut world, "orders");
+    for _ in 0..8 {
+        append(&mut world, "orders", None).expect("accepted");
+    }
+    checkpoint(&mut world);
+    let segment = world.engine.segments(lane).expect("they list").pop().expect("there is one");
+    for _ in 0..8 {
+        append(&mut world, "orders", None).expect("accepted");
+    }
+    world.driver.settle(100_000);
+    let path = disk.files().into_iter().find(|path| path.starts_with("data/")).expect("there is one");
+    let grown = world.engine.segments(lane).expect("they list").pop().expect("there is one");
+    assert!(grown.end > segment.end && !grown.sealed, "blocks behind the checkpoint");
+    disk.fail_at_kind(CallKind::Sync, 1, Fault::Error);
+    append(&mut world, "orders", None).expect_err("the sync failed under it");
+    assert!(world.engine.is_poisoned());
+    for (at, damaged) in [(segment.bytes - 4_096, Offset(0)), (grown.bytes - 4_096, segment.end)] {
+        disk.flip(&path, at + 200, 0x55);
+        let mut next = damaged;
+        let fault = loop {
+            match world.engine.read(lane, next, 1) {
+                Ok(answer) => next = answer.next,
+                Err(fault) => break fault,
+            }
+        };
+        match fault {
+            ReadFault::Damaged { from, to, .. } => assert!(from < segment.end && to <= segment.end, "{from} {to}"),
+            ReadFault::Poisoned(_) => assert!(next >= segment.end && damaged == segment.end),
+            other => panic!("{other}"),
+        }
     }
 }

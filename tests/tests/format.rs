@@ -296,6 +296,7 @@ fn operations_have_their_fields_where_the_page_says() {
     ];
     check_op(&Op::TopicCreate(create), "topic create", fields, b"name");
     check_op(&Op::TopicDelete(TopicId(1)), "topic delete", &[("topic_id", &words[0])], b"");
+    check_op(&Op::TopicForget(TopicId(1)), "topic forget", &[("topic_id", &words[0])], b"");
     for codec in [(Codec::None, "1 none"), (Codec::Lz4, "2 one LZ4"), (Codec::Zstd, "3 one zstd")] {
         assert!(codec.1.starts_with(&codec.0.number().to_string()) && PAGE.contains(codec.1), "{codec:?}");
     }

@@ -52,6 +52,36 @@ pub enum Request {
     DeleteTopic(String, TopicId, Reply<()>),
 }
 
+impl Request {
+    /// From here on it is done; false when it was withdrawn.
+    pub fn take_up(&self) -> bool {
+        match self {
+            Self::Append(_, reply) => reply.take_up(),
+            Self::InitProducer(_, reply) => reply.take_up(),
+            Self::CreateTopic(_, _, _, reply) => reply.take_up(),
+            Self::DeleteTopic(_, _, reply) => reply.take_up(),
+        }
+    }
+
+    /// Says no to it.
+    pub fn refuse(self, refusal: Refusal) {
+        match self {
+            Self::Append(_, reply) => reply.send(Err(refusal)),
+            Self::InitProducer(_, reply) => reply.send(Err(refusal)),
+            Self::CreateTopic(_, _, _, reply) => reply.send(Err(refusal)),
+            Self::DeleteTopic(_, _, reply) => reply.send(Err(refusal)),
+        }
+    }
+}
+
+impl Admitted {
+    /// Says no to it, after its room was given back.
+    pub fn refuse(self, refusal: Refusal) {
+        drop(self.permit);
+        self.request.refuse(refusal);
+    }
+}
+
 /// An append whose records are all well-formed.
 #[derive(Debug, Default)]
 pub struct AdmittedAppend {
@@ -186,7 +216,7 @@ fn topic_of(batch: &AppendBatch, applied: &RwLock<Applied>) -> Result<TopicRow, 
     if let Some(pinned) = &batch.topic_id
         && found.is_none_or(|topic| topic.id.hex() != *pinned)
     {
-        let known = TopicId::from_hex(pinned).is_some_and(|id| applied.topics.contains_key(&id)) || found.is_some();
+        let known = TopicId::from_hex(pinned).is_some_and(|id| applied.has_been(id)) || found.is_some();
         if known {
             let (topic, pinned, current) = (batch.topic.clone(), pinned.clone(), found.map(|topic| topic.id));
             return Err(Refusal::TopicRecreated { topic, pinned, current });

@@ -8,14 +8,13 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use crate::{disk::Disk, env::Env, error::Refusal};
+use crate::{disk::Disk, error::Refusal};
 
 const READING_MAX_AGE_US: u64 = 100_000;
 
 /// The room on the disk, as last read.
 pub struct Room {
     disk: Arc<dyn Disk>,
-    env: Arc<dyn Env>,
     floor_bytes: u64,
     tables_bytes: AtomicU64,
     free_bytes: AtomicU64,
@@ -23,17 +22,16 @@ pub struct Room {
 }
 
 impl Room {
-    /// Room above a floor of `floor_bytes` and twice the tables.
-    pub fn new(disk: Arc<dyn Disk>, env: Arc<dyn Env>, floor_bytes: u64) -> Self {
+    /// Read at `now`. Room above a floor of `floor_bytes` and twice the tables.
+    pub fn new(disk: Arc<dyn Disk>, now: u64, floor_bytes: u64) -> Self {
         let room = Self {
             disk,
-            env,
             floor_bytes,
             tables_bytes: AtomicU64::new(0),
             free_bytes: AtomicU64::new(u64::MAX),
             read_at: AtomicU64::new(0),
         };
-        room.read(room.env.mono_us());
+        room.read(now);
         room
     }
 
@@ -42,9 +40,8 @@ impl Room {
         self.tables_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Refuses when `unflushed` bytes and the floor do not fit what is free.
-    pub fn check(&self, unflushed: u64) -> Result<(), Refusal> {
-        let now = self.env.mono_us();
+    /// Refuses when, at `now` (microseconds of the monotonic clock), `unflushed` bytes and the floor do not fit what is free.
+    pub fn check(&self, now: u64, unflushed: u64) -> Result<(), Refusal> {
         if now.saturating_sub(self.read_at.load(Ordering::Relaxed)) >= READING_MAX_AGE_US {
             self.read(now);
         }

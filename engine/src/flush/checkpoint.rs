@@ -33,7 +33,7 @@ use crate::{
     table::{
         Applied,
         file::{Checkpoint, PATHS},
-        row::LaneRow,
+        row::{LaneRow, TopicRow},
     },
     tail::Tail,
 };
@@ -77,6 +77,8 @@ pub struct Parts {
     pub flusher: Bell,
     /// Rung when space ran out.
     pub ballast: Bell,
+    /// Rung when a deleted topic's files are gone.
+    pub sequencer: Bell,
     /// What wakes it.
     pub bell: Bell,
 }
@@ -266,6 +268,7 @@ impl Checkpointer {
         self.changed_at = None;
         self.parts.wishes.checkpoint.store(false, Ordering::Release);
         self.parts.room.set_tables_bytes(ready.encode(self.parts.identity.cluster).len() as u64);
+        self.parts.tail.checkpointed(&ready.lanes);
         self.parts.marks.checkpointed.raise(ready.tip.lsn);
         self.parts.pool.release(ready.tip.lsn);
         State::Unlinking(self.unlinks(ready))
@@ -273,20 +276,25 @@ impl Checkpointer {
 
     /// What frames ≤ x deleted, to be taken from the end.
     fn unlinks(&mut self, ready: &Checkpoint) -> Vec<Unlink> {
-        let mut all = Vec::new();
+        self.unlinked.retain(|topic| ready.applied.topics.contains_key(topic));
         let deleted = ready.applied.topics.values().filter(|row| row.deleted.is_some());
-        for row in deleted.filter(|row| !self.unlinked.contains(&row.id)) {
-            all.extend([Unlink::Topic(row.id), Unlink::Sync(DATA_DIR.to_owned()), Unlink::Dir(topic_dir(row.id))]);
-            let lanes = (0..row.config.partitions)
-                .map(|partition| Lane { topic: row.id, partition: crate::id::Partition(partition) });
-            for lane in lanes {
-                let dir = lane_dir(lane);
-                let files = self.parts.disk.list(&dir).unwrap_or_default();
-                all.push(Unlink::Dir(dir.clone()));
-                all.extend(files.into_iter().map(|file| Unlink::File(format!("{dir}/{}", file.name))));
-            }
+        let due = deleted.filter(|row| !self.unlinked.contains(&row.id));
+        // A directory that does not list now is tried again by the next checkpoint.
+        due.filter_map(|row| self.unlinks_of(row).ok()).flatten().collect()
+    }
+
+    fn unlinks_of(&self, row: &TopicRow) -> io::Result<Vec<Unlink>> {
+        let mut all = vec![Unlink::Topic(row.id), Unlink::Sync(DATA_DIR.to_owned()), Unlink::Dir(topic_dir(row.id))];
+        for partition in 0..row.config.partitions {
+            let dir = lane_dir(Lane { topic: row.id, partition: crate::id::Partition(partition) });
+            let files = match self.parts.disk.list(&dir) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+                other => other?,
+            };
+            all.push(Unlink::Dir(dir.clone()));
+            all.extend(files.into_iter().map(|file| Unlink::File(format!("{dir}/{}", file.name))));
         }
-        all
+        Ok(all)
     }
 
     fn unlink(&mut self, unlink: Unlink) -> io::Result<()> {
@@ -311,6 +319,8 @@ impl Checkpointer {
                     self.parts.tail.forget(lane);
                 }
                 self.unlinked.insert(topic);
+                self.parts.wishes.forget.lock().insert(topic);
+                self.parts.sequencer.ring();
                 Ok(())
             }
         }

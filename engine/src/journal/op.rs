@@ -28,7 +28,9 @@ mod kind {
     pub(super) const PRODUCER_EXPIRE: u16 = 4;
     pub(super) const TOPIC_CREATE: u16 = 5;
     pub(super) const TOPIC_DELETE: u16 = 6;
-    pub(super) const ALL: [u16; 6] = [BATCH, STAMP, PRODUCER_OPEN, PRODUCER_EXPIRE, TOPIC_CREATE, TOPIC_DELETE];
+    pub(super) const TOPIC_FORGET: u16 = 7;
+    pub(super) const ALL: [u16; 7] =
+        [BATCH, STAMP, PRODUCER_OPEN, PRODUCER_EXPIRE, TOPIC_CREATE, TOPIC_DELETE, TOPIC_FORGET];
 }
 
 const BATCH_FIXED_BYTES: usize = 40;
@@ -51,6 +53,8 @@ pub enum Op {
     TopicCreate(TopicCreateOp),
     /// A topic was deleted.
     TopicDelete(TopicId),
+    /// A deleted topic's files are gone, and nothing needs its tombstone any more.
+    TopicForget(TopicId),
 }
 
 /// Records at the end of a lane.
@@ -137,7 +141,7 @@ impl Op {
             Self::Batch(op) => BATCH_FIXED_BYTES + op.batch.data.len(),
             Self::Stamp(_) => STAMP_BYTES,
             Self::ProducerOpen(op) => PRODUCER_OPEN_FIXED_BYTES + op.name.len(),
-            Self::ProducerExpire(_) | Self::TopicDelete(_) => 8,
+            Self::ProducerExpire(_) | Self::TopicDelete(_) | Self::TopicForget(_) => 8,
             Self::TopicCreate(op) => TOPIC_CREATE_FIXED_BYTES + op.name.len(),
         }
     }
@@ -150,6 +154,7 @@ impl Op {
             Self::ProducerExpire(_) => kind::PRODUCER_EXPIRE,
             Self::TopicCreate(_) => kind::TOPIC_CREATE,
             Self::TopicDelete(_) => kind::TOPIC_DELETE,
+            Self::TopicForget(_) => kind::TOPIC_FORGET,
         }
     }
 
@@ -178,7 +183,7 @@ impl Op {
                 out.push(op.name.as_bytes());
             }
             Self::ProducerExpire(producer) => out.push(&producer.0.to_le_bytes()),
-            Self::TopicDelete(topic) => out.push(&topic.0.to_le_bytes()),
+            Self::TopicDelete(topic) | Self::TopicForget(topic) => out.push(&topic.0.to_le_bytes()),
             Self::TopicCreate(op) => encode_topic(op, out),
         }
         out.pad(8);
@@ -291,6 +296,7 @@ fn decode_one(kind: u16, bytes: &Bytes) -> Result<Op, Unread> {
         }
         kind::PRODUCER_EXPIRE => needs(8).map(|()| Op::ProducerExpire(ProducerId(number(0)))),
         kind::TOPIC_DELETE => needs(8).map(|()| Op::TopicDelete(TopicId(number(0)))),
+        kind::TOPIC_FORGET => needs(8).map(|()| Op::TopicForget(TopicId(number(0)))),
         kind::TOPIC_CREATE => {
             needs(TOPIC_CREATE_FIXED_BYTES)?;
             let word = |at: usize| u32::from_le_bytes(take(bytes, at));

@@ -25,6 +25,7 @@ fn one_of_each() -> Vec<Op> {
         Op::ProducerExpire(ProducerId(6)),
         Op::TopicCreate(TopicCreateOp { topic: TopicId(7), config, name: "orders".into() }),
         Op::TopicDelete(TopicId(8)),
+        Op::TopicForget(TopicId(9)),
     ]
 }
 
@@ -54,19 +55,19 @@ fn every_kind_reads_back_and_matches_its_golden_bytes() {
     golden::check("operations", &body);
     let kinds: Vec<u16> = ops.iter().map(Op::kind).collect();
     assert_eq!(kinds, kind::ALL, "none is left out");
-    assert_eq!(check(&body, 6), Ok(()));
-    assert_eq!(decode(&body.into(), 6), Ok(ops));
+    assert_eq!(check(&body, 7), Ok(()));
+    assert_eq!(decode(&body.into(), 7), Ok(ops));
 }
 
 #[test]
 fn a_cut_body_or_a_wrong_count_is_refused() {
     let body = encoded(&one_of_each());
     for cut in 0..body.len() {
-        assert!(check(&body[..cut], 6).is_err(), "cut at {cut}");
-        assert!(decode(&Bytes::copy_from_slice(&body[..cut]), 6).is_err(), "cut at {cut}");
+        assert!(check(&body[..cut], 7).is_err(), "cut at {cut}");
+        assert!(decode(&Bytes::copy_from_slice(&body[..cut]), 7).is_err(), "cut at {cut}");
     }
-    assert_eq!(check(&body, 5), Err(OpFault::Malformed { kind: 0, at: body.len() - 16 }));
-    assert_eq!(check(&body, 7), Err(OpFault::Malformed { kind: 0, at: body.len() }));
+    assert_eq!(check(&body, 6), Err(OpFault::Malformed { kind: 0, at: body.len() - 16 }));
+    assert_eq!(check(&body, 8), Err(OpFault::Malformed { kind: 0, at: body.len() }));
 }
 
 #[test]

@@ -104,6 +104,11 @@ impl Fullness {
     pub fn holds_appends(self) -> bool {
         self.used * 4 > self.files_max * 3
     }
+
+    /// Seven eighths: appends are refused. The last files are for topics, producers and deletes.
+    pub fn refuses_appends(self) -> bool {
+        self.used * 8 > self.files_max * 7
+    }
 }
 
 impl Pool {
@@ -309,6 +314,14 @@ mod tests {
         for other in ["slot-7", "slot-", "slot-0007", "file-007", "slot--07"] {
             assert_eq!(Slot::from_name(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn appends_wait_past_twelve_files_of_sixteen_and_are_refused_past_fourteen() {
+        let full = |used| Fullness { used, files_max: 16 };
+        assert!(!full(8).wants_checkpoint() && full(9).wants_checkpoint());
+        assert!(!full(12).holds_appends() && full(13).holds_appends());
+        assert!(!full(14).refuses_appends() && full(15).refuses_appends());
     }
 
     #[test]

@@ -118,6 +118,7 @@ pub(super) fn compare(
     for (lane, files) in &on_disk {
         let row = rows.get(lane);
         let flushed = row.map_or(Offset(0), |row| row.flushed);
+        let mut has_removed = false;
         for file in files {
             let Some(name) = Name::parse_file(*lane, &file.name) else { continue };
             let is_listed = row.is_some_and(|row| {
@@ -128,9 +129,15 @@ pub(super) fn compare(
             }
             if name.base >= flushed {
                 disk.remove(&name.path()).map_err(io(format!("removing {}", name.path())))?;
+                has_removed = true;
             } else {
                 findings.push(quarantine(disk, &name, incarnation)?);
             }
+        }
+        if has_removed {
+            // Replay may cut segments elsewhere: back after a power cut, the file would lie below what is flushed then.
+            let dir = name::lane_dir(*lane);
+            disk.sync_dir(&dir).map_err(io(format!("syncing {dir}")))?;
         }
     }
     Ok(Listing { findings })

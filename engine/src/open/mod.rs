@@ -309,8 +309,10 @@ fn share(
         Arc::new(Tail::new(settings.block_bytes, settings.tail_bytes, marks.clone(), &bells.flusher, &bells.sequencer));
     tail.restore(&checkpoint.lanes, &checkpoint.applied);
     let listed = checkpoint.lanes.iter().flat_map(|lane| &lane.segments).map(|segment| segment.id.get() + 1).max();
+    let room = Room::new(disk.clone(), env.mono_us(), settings.space_floor_bytes);
+    room.set_tables_bytes(checkpoint.encode(identity.cluster).len() as u64);
     Shared {
-        room: Arc::new(Room::new(disk.clone(), env.clone(), settings.space_floor_bytes)),
+        room: Arc::new(room),
         next_segment: Arc::new(AtomicU64::new(checkpoint.applied.counters.next_segment.max(listed.unwrap_or(0)))),
         applied: Arc::new(RwLock::new(checkpoint.applied)),
         tips: Arc::new(Tips::at(checkpoint.tip)),
@@ -415,6 +417,7 @@ impl Shared {
             settings: self.settings.clone(),
             flusher: self.bells.flusher.clone(),
             ballast: self.bells.ballast.clone(),
+            sequencer: self.bells.sequencer.clone(),
             bell: self.bells.checkpointer.clone(),
         }
     }
@@ -447,6 +450,8 @@ impl Road {
             poison: shared.poison.clone(),
             pool: shared.pool.clone(),
             tail: shared.tail.clone(),
+            room: shared.room.clone(),
+            wishes: shared.wishes.clone(),
             refuse_when_full: shared.settings.hold_checkpoints,
             appends: appends.clone(),
             controls: controls.clone(),

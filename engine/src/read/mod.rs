@@ -179,7 +179,7 @@ impl Reads {
                 Ok((read, _)) => read,
                 // What was read before the damage is an answer; the next call names the damage.
                 Err(_) if !chunks.is_empty() => break,
-                Err(fault) => return Err(self.damage(&open, &row, next, &block, &fault)),
+                Err(fault) => return Err(self.damage((lane, &open), &row, next, &block, &fault)),
             };
             let chunk = block_chunk(&read);
             if !chunks.is_empty() && bytes + chunk.batch.decoded_bytes as usize > bytes_max {
@@ -195,7 +195,7 @@ impl Reads {
         }
         if chunks.is_empty() {
             let fault = SegmentFault::NoBlock { path: log_path(lane, &row), position: 0, data_end: row.bytes };
-            return Err(self.damaged_segment(&row, from, 0, &fault));
+            return Err(self.damaged_segment(lane, &row, from, 0, &fault));
         }
         Ok(ReadAnswer { chunks, next, end })
     }
@@ -213,10 +213,11 @@ impl Reads {
                 };
                 Ok(OpenSegment { reader, index })
             };
-            return self.shelf.open(row.id, open).map_err(|fault| self.damaged_segment(&row, from, 0, &fault));
+            return self.shelf.open(row.id, open).map_err(|fault| self.damaged_segment(lane, &row, from, 0, &fault));
         }
-        let reader = self.reader(lane, &row, true).map_err(|fault| self.damaged_segment(&row, from, 0, &fault))?;
-        let index = self.growing(shared, &row, &reader, from)?;
+        let reader =
+            self.reader(lane, &row, true).map_err(|fault| self.damaged_segment(lane, &row, from, 0, &fault))?;
+        let index = self.growing((lane, shared), &row, &reader, from)?;
         Ok(OpenSegment { reader, index })
     }
 
@@ -231,7 +232,7 @@ impl Reads {
     /// The index of a growing segment: kept by flush, or made from the blocks on first use after a restart.
     fn growing(
         &self,
-        shared: &SharedLane,
+        (lane, shared): (Lane, &SharedLane),
         row: &SegmentRow,
         reader: &segment::Reader,
         from: Offset,
@@ -242,7 +243,7 @@ impl Reads {
                 return Ok(index);
             }
             let scanned = reader.with_data_end(now.bytes).index(reach(&now));
-            let scanned = scanned.map_err(|fault| self.damaged_segment(row, from, 0, &fault))?;
+            let scanned = scanned.map_err(|fault| self.damaged_segment(lane, row, from, 0, &fault))?;
             // Flush may have written more meanwhile, and only tells an index that is kept.
             let state = shared.lock();
             let stands = state.segments.iter().find(|other| other.id == row.id).copied().unwrap_or(now);
@@ -256,7 +257,7 @@ impl Reads {
     /// A block that is not what was written.
     fn damage(
         &self,
-        open: &OpenSegment,
+        (lane, open): (Lane, &OpenSegment),
         row: &SegmentRow,
         from: Offset,
         block: &Found,
@@ -264,12 +265,20 @@ impl Reads {
     ) -> ReadFault {
         let behind = open.index.get(block.number + 1).ok().flatten();
         let to = behind.map_or(row.end, |behind| behind.entry.base);
-        self.damaged_segment(&SegmentRow { end: to, ..*row }, from, block.entry.position, fault)
+        self.damaged_segment(lane, &SegmentRow { end: to, ..*row }, from, block.entry.position, fault)
     }
 
-    fn damaged_segment(&self, row: &SegmentRow, from: Offset, position: u64, fault: &SegmentFault) -> ReadFault {
+    fn damaged_segment(
+        &self,
+        lane: Lane,
+        row: &SegmentRow,
+        from: Offset,
+        position: u64,
+        fault: &SegmentFault,
+    ) -> ReadFault {
         // Above the last checkpoint the journal still has these records: a restart writes them again.
-        if let Some(poisoned) = self.poison.first().filter(|_| !row.sealed) {
+        let is_in_journal = || self.tail.lane(lane).is_some_and(|shared| from >= shared.lock().checkpointed);
+        if let Some(poisoned) = self.poison.first().filter(|_| is_in_journal()) {
             return ReadFault::Poisoned(poisoned);
         }
         let file = match fault {
@@ -323,7 +332,7 @@ impl Reads {
         let found = open.index.first_at(time_us).map_err(|error| lost(lane, &row, &error))?;
         let Some(found) = found else { return Ok(row.end) };
         let read = open.reader.with_data_end(row.bytes.max(found.next_position)).read_found(&found);
-        let (block, _) = read.map_err(|fault| self.damage(&open, &row, found.entry.base, &found, &fault))?;
+        let (block, _) = read.map_err(|fault| self.damage((lane, &open), &row, found.entry.base, &found, &fault))?;
         let earlier = block.runs().iter().take_while(|run| run.time_us < time_us);
         Ok(block.base().plus(earlier.map(|run| u64::from(run.count)).sum()))
     }

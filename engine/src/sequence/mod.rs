@@ -8,10 +8,11 @@
 use std::sync::Arc;
 
 use crate::{
-    admit::{Admitted, AdmittedAppend, Request, SharedApplied},
+    admit::{Admitted, AdmittedAppend, Request, SharedApplied, room::Room},
     answer::{Answer, Pending},
     budget::Permit,
     error::Refusal,
+    flush::Wishes,
     id::{Lsn, TopicId},
     journal::{Frame, Sequenced, op::Op, pool::Pool},
     marks::Marks,
@@ -34,6 +35,9 @@ use registry::Verdict;
 /// Nameless producers are looked through for expired ones this often, in microseconds of the monotonic clock.
 const EXPIRY_EVERY_US: u64 = 60_000_000;
 
+/// While appends wait for room, it is looked at again after this long.
+const LOOK_AGAIN_US: u64 = 100_000;
+
 /// Numbers that the next frame gets.
 #[derive(Clone, Copy, Debug)]
 struct Next {
@@ -42,6 +46,15 @@ struct Next {
     position: u64,
     topic: u64,
     producer: u64,
+}
+
+/// What becomes of appends that wait here.
+enum Gate {
+    Open,
+    /// There is no room; it comes free by itself.
+    Wait,
+    /// There is no room, and none will come by waiting alone.
+    Refuse(Refusal),
 }
 
 /// The sequence stage.
@@ -64,6 +77,10 @@ pub struct Parts {
     pub pool: Arc<Pool>,
     /// Read: how much of the tail is pinned.
     pub tail: Arc<Tail>,
+    /// Read: whether flushing has room on the disk.
+    pub room: Arc<Room>,
+    /// Topics that may be forgotten.
+    pub wishes: Arc<Wishes>,
     /// Checkpoints are held off, so a full journal will not come free: refuse instead of waiting.
     pub refuse_when_full: bool,
     /// Appends.
@@ -91,28 +108,48 @@ impl Sequencer {
         Self { parts, ahead: Ahead::default(), next, expire_at: 0 }
     }
 
-    /// The next request; appends only while there is room for them.
-    fn take(&mut self) -> Option<Admitted> {
-        if let Some(control) = self.parts.controls.pop() {
-            return Some(control);
+    /// The next request that is still wanted; appends only while there is room for them.
+    fn take(&mut self, now: Now) -> Option<Admitted> {
+        loop {
+            let admitted = match self.parts.controls.pop() {
+                Some(control) => control,
+                None => self.take_append(now)?,
+            };
+            // Withdrawn: its client went away, or its deadline comes before its turn. Nothing is written for it.
+            if admitted.request.take_up() {
+                return Some(admitted);
+            }
         }
-        let must_wait = self.parts.tail.is_full() || (self.is_journal_full() && !self.parts.refuse_when_full);
-        if must_wait { None } else { self.parts.appends.pop() }
     }
 
-    fn is_journal_full(&self) -> bool {
-        self.parts.pool.fullness().holds_appends()
+    fn take_append(&self, now: Now) -> Option<Admitted> {
+        match self.gate(now) {
+            Gate::Open => self.parts.appends.pop(),
+            Gate::Wait => None,
+            Gate::Refuse(refusal) => {
+                while let Some(admitted) = self.parts.appends.pop() {
+                    admitted.refuse(refusal.clone());
+                }
+                None
+            }
+        }
     }
 
-    /// An append that is not even decided, because the journal will not come free by itself.
-    fn turn_away(&self, admitted: Admitted) -> Option<Admitted> {
-        if !self.is_journal_full() || !matches!(admitted.request, Request::Append(..)) {
-            return Some(admitted);
-        }
+    fn gate(&self, now: Now) -> Gate {
         let fullness = self.parts.pool.fullness();
-        let (files, limit) = (u64::from(fullness.used), u64::from(fullness.files_max * 3 / 4));
-        refuse(admitted, Refusal::JournalFull { files, limit });
-        None
+        let is_held = fullness.holds_appends();
+        if is_held && (self.parts.refuse_when_full || fullness.refuses_appends()) {
+            let (files, limit) = (u64::from(fullness.used), u64::from(fullness.files_max * 3 / 4));
+            return Gate::Refuse(Refusal::JournalFull { files, limit });
+        }
+        if !is_held && !self.parts.tail.is_full() {
+            return Gate::Open;
+        }
+        // Room comes by flushing, and flushing needs the disk.
+        match self.parts.room.check(now.mono_us, self.parts.tail.pinned_bytes()) {
+            Ok(()) => Gate::Wait,
+            Err(refusal) => Gate::Refuse(refusal),
+        }
     }
 
     fn decide(&mut self, request: Request, permit: Option<Permit>) -> Option<Sequenced> {
@@ -261,14 +298,20 @@ impl Sequencer {
         (!expired.is_empty()).then(|| self.frame(expired, Answer::Nobody, None))
     }
 
+    /// The frame that forgets deleted topics whose files are gone.
+    fn forget(&mut self) -> Option<Sequenced> {
+        let gone = self.parts.wishes.take_forgettable();
+        let gone: Vec<Op> = gone.into_iter().map(Op::TopicForget).collect();
+        (!gone.is_empty()).then(|| self.frame(gone, Answer::Nobody, None))
+    }
+
     /// Decides one request and hands its frame on; false when there is none that may be taken now.
     fn decide_next(&mut self, now: Now) -> bool {
-        let sequenced = if let Some(expired) = self.expire(now) {
-            Some(expired)
+        let sequenced = if let Some(own) = self.expire(now).or_else(|| self.forget()) {
+            Some(own)
         } else {
-            let Some(admitted) = self.take() else { return false };
-            let left = self.turn_away(admitted);
-            left.and_then(|Admitted { request, permit }| self.decide(request, permit))
+            let Some(Admitted { request, permit }) = self.take(now) else { return false };
+            self.decide(request, permit)
         };
         if let Some(sequenced) = sequenced {
             let pushed = self.parts.outbox.push(sequenced);
@@ -282,19 +325,9 @@ impl Sequencer {
         self.ahead.clear();
         let Some(poisoned) = self.parts.poison.first() else { return Step::Poisoned };
         while let Some(admitted) = self.parts.controls.pop().or_else(|| self.parts.appends.pop()) {
-            refuse(admitted, Refusal::Poisoned(poisoned.clone()));
+            admitted.refuse(Refusal::Poisoned(poisoned.clone()));
         }
         Step::Poisoned
-    }
-}
-
-fn refuse(admitted: Admitted, refusal: Refusal) {
-    drop(admitted.permit);
-    match admitted.request {
-        Request::Append(_, reply) => reply.send(Err(refusal)),
-        Request::InitProducer(_, reply) => reply.send(Err(refusal)),
-        Request::CreateTopic(_, _, _, reply) => reply.send(Err(refusal)),
-        Request::DeleteTopic(_, _, reply) => reply.send(Err(refusal)),
     }
 }
 
@@ -319,6 +352,8 @@ impl Stage for Sequencer {
         while self.parts.outbox.has_room() && self.decide_next(now) {
             step = Step::Did;
         }
-        step
+        // Nobody rings when what waits could only be refused.
+        let waits = step == Step::Idle && !self.parts.appends.is_empty();
+        if waits { Step::Until(now.mono_us + LOOK_AGAIN_US) } else { step }
     }
 }

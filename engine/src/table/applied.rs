@@ -68,6 +68,7 @@ impl Applied {
                 Op::ProducerExpire(producer) => self.forget_producer(*producer),
                 Op::TopicCreate(op) => self.create_topic(op, frame.time_us),
                 Op::TopicDelete(topic) => self.delete_topic(*topic, frame.lsn),
+                Op::TopicForget(topic) => self.forget_topic(*topic),
             }
         }
         if let Some(stamp) = stamp {
@@ -81,6 +82,11 @@ impl Applied {
     /// A topic that is alive, by name.
     pub fn topic(&self, name: &str) -> Option<&TopicRow> {
         self.topics.get(self.topic_names.get(name)?)
+    }
+
+    /// Whether a topic ever had this id.
+    pub fn has_been(&self, id: TopicId) -> bool {
+        id > TopicId(0) && id.0 < self.counters.next_topic
     }
 
     /// A topic that is alive, by id.
@@ -140,6 +146,12 @@ impl Applied {
             row.deleted = Some(lsn);
             self.topic_names.remove(&row.name);
             self.lanes.retain(|lane, _| lane.topic != topic);
+        }
+    }
+
+    fn forget_topic(&mut self, topic: TopicId) {
+        if self.topics.get(&topic).is_some_and(|row| row.deleted.is_some()) {
+            self.topics.remove(&topic);
         }
     }
 

@@ -85,6 +85,8 @@ pub struct LaneState {
     pub head: Offset,
     /// Records below are in segments.
     pub flushed: Offset,
+    /// Records below are in segments that the newest checkpoint stands for: the journal may not have them any more.
+    pub checkpointed: Offset,
     /// Segments, oldest first; only the last can be active.
     pub segments: Vec<SegmentRow>,
     /// Batches from `flushed` on.
@@ -199,7 +201,7 @@ impl Tail {
         for row in rows {
             let gone = applied.live_topic(row.lane.topic).is_none();
             let (head, flushed, segments) = (row.head, row.flushed, row.segments.clone());
-            let state = LaneState { head, flushed, segments, gone, ..LaneState::default() };
+            let state = LaneState { head, flushed, checkpointed: flushed, segments, gone, ..LaneState::default() };
             lanes.insert(row.lane, Arc::new(Mutex::new(state)));
         }
     }
@@ -231,6 +233,15 @@ impl Tail {
     /// Forgets a lane whose files are gone.
     pub fn forget(&self, lane: Lane) {
         self.lanes.write().remove(&lane);
+    }
+
+    /// A checkpoint stands for what these rows say.
+    pub fn checkpointed(&self, rows: &[LaneRow]) {
+        for row in rows {
+            if let Some(shared) = self.lane(row.lane) {
+                shared.lock().checkpointed = row.flushed;
+            }
+        }
     }
 
     /// Counts a group's buffer until the last batch that shares it is flushed.

@@ -149,14 +149,13 @@ async fn end_on_signals(mut signals: Signals, stop: CancellationToken, out: Out)
 /// What opening found that somebody should know.
 fn warn(report: &OpenReport) {
     if report.dropped_bytes > 0 {
-        let kept = report.quarantined.as_ref().map_or_else(String::new, |file| format!("; a copy is in {file}"));
+        let kept = report.quarantined.as_ref().map_or_else(String::new, |file| format!(" (a copy is in {file})"));
         let dropped = counted(report.dropped_bytes, "byte");
-        say(&format!(
-            "warning: {dropped} behind the last whole group of the journal were never acked and are dropped{kept}"
-        ));
-    }
-    if report.possible_loss {
-        say("warning: if the power was cut, an acked group may be among them: one node alone cannot decide it");
+        let acked = match report.possible_loss {
+            true => "a kill leaves only what was never acked; if the power was cut, an acked group may be among them",
+            false => "they were never acked",
+        };
+        say(&format!("warning: {dropped} behind the last whole group of the journal are dropped{kept}: {acked}"));
     }
     for finding in &report.findings {
         say(&format!("warning: {finding}"));

@@ -118,10 +118,15 @@ impl Outcomes {
         self.failure = Some(status);
     }
 
-    /// The deadline has passed: what is on its way stands, the client hears no more of it.
+    /// Takes back what the log has not taken up, the last one first: what is written of a stream has no gap.
+    fn withdraw(&mut self) {
+        while self.unanswered.pop_back().is_some() {}
+    }
+
+    /// The deadline has passed: what the log has taken up stands, the client hears no more of it.
     fn give_up(&mut self) -> Status {
         self.deadline = None;
-        self.unanswered.clear();
+        self.withdraw();
         self.bytes = 0;
         self.is_closed = true;
         self.failure = None;
@@ -165,6 +170,12 @@ impl Outcomes {
         self.bytes -= first.bytes;
         self.unanswered.pop_front();
         Some(response(Event::Outcome(outcome)))
+    }
+}
+
+impl Drop for Outcomes {
+    fn drop(&mut self) {
+        self.withdraw();
     }
 }
 

@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use tillroll_engine::{engine::Engine, limits, request::InitProducer};
+use tillroll_engine::{
+    engine::Engine,
+    error::Refusal,
+    limits,
+    request::{Appended, InitProducer},
+};
 use tillroll_proto::v1::{self, log_service_server::LogService};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -87,16 +92,16 @@ impl LogService for Log {
     async fn append(&self, request: Request<v1::AppendRequest>) -> Result<Response<v1::AppendResponse>, Status> {
         let deadline = deadline::of(request.metadata());
         let append = wire::append(request.into_inner())?;
-        // A client that goes away before this point has written nothing; after it the append stands.
-        let ticket = match deadline {
-            None => self.engine.append(append).await,
-            Some(deadline) => {
-                let entered = timeout_at(last_entry(Instant::now(), deadline), self.engine.append(append)).await;
-                entered.map_err(|_| queue_too_long())?
-            }
+        let Some(deadline) = deadline else {
+            return answered(self.engine.append(append).await.await);
         };
-        let appended = ticket.await.map_err(|refusal| of_refusal(&refusal).status())?;
-        Ok(Response::new(wire::appended(appended)))
+        let last = last_entry(Instant::now(), deadline);
+        let mut ticket = timeout_at(last, self.engine.append(append)).await.map_err(|_| queue_too_long())?;
+        match timeout_at(last, &mut ticket).await {
+            Ok(answer) => answered(answer),
+            Err(_) if ticket.withdraw() => Err(queue_too_long().status()),
+            Err(_) => answered(ticket.await),
+        }
     }
 
     type AppendStreamStream = append_stream::Outcomes;
@@ -120,7 +125,11 @@ impl LogService for Log {
     }
 }
 
-/// When an append that still waits for room is refused: early enough for the client to hear it.
+fn answered(answer: Result<Appended, Refusal>) -> Result<Response<v1::AppendResponse>, Status> {
+    answer.map(|appended| Response::new(wire::appended(appended))).map_err(|refusal| of_refusal(&refusal).status())
+}
+
+/// When an append that still waits for its turn is refused: early enough for the client to hear it.
 fn last_entry(now: Instant, deadline: Instant) -> Instant {
     now + deadline.saturating_duration_since(now) * 3 / 4
 }
