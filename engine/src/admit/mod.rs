@@ -50,6 +50,8 @@ pub enum Request {
     CreateTopic(String, TopicConfig, bool, Reply<TopicCreated>),
     /// A topic's deletion.
     DeleteTopic(String, TopicId, Reply<()>),
+    /// A deleted topic's files are gone: nobody waits for this.
+    ForgetTopic(TopicId),
 }
 
 impl Request {
@@ -60,6 +62,7 @@ impl Request {
             Self::InitProducer(_, reply) => reply.take_up(),
             Self::CreateTopic(_, _, _, reply) => reply.take_up(),
             Self::DeleteTopic(_, _, reply) => reply.take_up(),
+            Self::ForgetTopic(_) => true,
         }
     }
 
@@ -70,6 +73,7 @@ impl Request {
             Self::InitProducer(_, reply) => reply.send(Err(refusal)),
             Self::CreateTopic(_, _, _, reply) => reply.send(Err(refusal)),
             Self::DeleteTopic(_, _, reply) => reply.send(Err(refusal)),
+            Self::ForgetTopic(_) => {}
         }
     }
 }

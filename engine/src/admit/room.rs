@@ -40,7 +40,8 @@ impl Room {
         self.tables_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Refuses when, at `now` (microseconds of the monotonic clock), `unflushed` bytes and the floor do not fit what is free.
+    /// Refuses when, at `now` (microseconds of the monotonic clock), `unflushed` bytes and the floor do not fit what
+    /// is free.
     pub fn check(&self, now: u64, unflushed: u64) -> Result<(), Refusal> {
         if now.saturating_sub(self.read_at.load(Ordering::Relaxed)) >= READING_MAX_AGE_US {
             self.read(now);

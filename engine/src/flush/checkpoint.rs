@@ -15,7 +15,7 @@ use std::{
 };
 
 use crate::{
-    admit::{SharedApplied, room::Room},
+    admit::{Admitted, Request, SharedApplied, room::Room},
     commit::Tips,
     disk::{self, Disk, DiskFile, Mode},
     flush::{Wishes, Written},
@@ -29,7 +29,7 @@ use crate::{
         shelf::Shelf,
     },
     settings::Settings,
-    stage::{Bell, Now, Stage, Step},
+    stage::{Bell, Now, Queue, Stage, Step},
     table::{
         Applied,
         file::{Checkpoint, PATHS},
@@ -77,8 +77,8 @@ pub struct Parts {
     pub flusher: Bell,
     /// Rung when space ran out.
     pub ballast: Bell,
-    /// Rung when a deleted topic's files are gone.
-    pub sequencer: Bell,
+    /// To `sequence`: a deleted topic's files are gone.
+    pub controls: Arc<Queue<Admitted>>,
     /// What wakes it.
     pub bell: Bell,
 }
@@ -318,9 +318,11 @@ impl Checkpointer {
                     }
                     self.parts.tail.forget(lane);
                 }
-                self.unlinked.insert(topic);
-                self.parts.wishes.forget.lock().insert(topic);
-                self.parts.sequencer.ring();
+                let forget = Admitted { request: Request::ForgetTopic(topic), permit: None };
+                // Where no more can wait, the next checkpoint asks again.
+                if self.parts.controls.push(forget).is_ok() {
+                    self.unlinked.insert(topic);
+                }
                 Ok(())
             }
         }

@@ -13,7 +13,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{disk::DiskFile, id::TopicId};
+use crate::disk::DiskFile;
 
 pub mod ballast;
 pub mod checkpoint;
@@ -69,19 +69,12 @@ pub struct Wishes {
     checkpoint: AtomicBool,
     /// Space ran out where it was needed: the ballast should go.
     space: AtomicBool,
-    /// Deleted topics whose files are gone: their tombstones may go.
-    forget: Mutex<BTreeSet<TopicId>>,
 }
 
 impl Wishes {
     /// Asks for a checkpoint of what is published now.
     pub fn ask_checkpoint(&self) {
         self.checkpoint.store(true, Ordering::Release);
-    }
-
-    /// Takes the deleted topics whose files are gone.
-    pub(crate) fn take_forgettable(&self) -> BTreeSet<TopicId> {
-        std::mem::take(&mut *self.forget.lock())
     }
 
     /// Says that space ran out.

@@ -13,33 +13,25 @@ use parking_lot::RwLock;
 
 use crate::{
     admit::{Admitted, SharedApplied, room::Room},
-    commit::{Applier, Publisher, Tips},
+    commit::Tips,
     disk::{
         self, DirLock, Disk, Mode,
         aligned::{AlignedBuf, AlignedPool},
     },
     env::Env,
-    flush::{
-        Wishes, Written,
-        ballast::Ballast,
-        checkpoint::{self, Checkpointer},
-        flusher::{self, Flusher},
-    },
+    flush::{Wishes, ballast::Ballast, checkpoint::Checkpointer, flusher::Flusher},
     id::{Incarnation, Lsn},
     journal::{
         GroupFile, Identity, Tip,
         control::{CONTROL_PATH, Control, Watermark},
         pool::{Files, Grow, Pool},
         scan::{self, Found, Replay, Source},
-        sync::{self, Sync},
-        writer::{self, Resume, Writer},
+        writer::Resume,
     },
     limits::ALIGN,
     marks::Marks,
     poison::Poison,
     read::Reads,
-    segment::shelf::Shelf,
-    sequence::{self, Sequencer},
     settings::Settings,
     stage::{Bell, Now, Queue, Stage, Step},
     table::file::{self, Checkpoint, TablesFault},
@@ -49,17 +41,12 @@ use crate::{
 pub mod decide;
 mod directory;
 mod error;
+mod house;
 
 use decide::{Facts, Verdict};
 pub use error::OpenError;
 use error::io;
-
-/// Groups on their way between two stages.
-const GROUPS_MAX: usize = 8;
-/// Frames on their way from `sequence` to the group write.
-const FRAMES_MAX: usize = 4_096;
-/// Controls that wait for `sequence`.
-const CONTROLS_MAX: usize = 1_024;
+use house::{Bells, CONTROLS_MAX, Road, Shared};
 
 /// What opening found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -269,7 +256,7 @@ fn build(
         wishes: shared.wishes,
         syncs: road.syncs,
         appends: road.appends,
-        controls: road.controls,
+        controls: shared.controls,
         checkpointer: shared.bells.checkpointer,
         stopping: AtomicBool::new(false),
         _lock: lock,
@@ -311,8 +298,10 @@ fn share(
     let listed = checkpoint.lanes.iter().flat_map(|lane| &lane.segments).map(|segment| segment.id.get() + 1).max();
     let room = Room::new(disk.clone(), env.mono_us(), settings.space_floor_bytes);
     room.set_tables_bytes(checkpoint.encode(identity.cluster).len() as u64);
+    let controls = Queue::new(CONTROLS_MAX, &Bell::default(), &bells.sequencer);
     Shared {
         room: Arc::new(room),
+        controls,
         next_segment: Arc::new(AtomicU64::new(checkpoint.applied.counters.next_segment.max(listed.unwrap_or(0)))),
         applied: Arc::new(RwLock::new(checkpoint.applied)),
         tips: Arc::new(Tips::at(checkpoint.tip)),
@@ -328,170 +317,6 @@ fn share(
         pool,
         tail,
         bells,
-    }
-}
-
-/// One bell a stage.
-#[derive(Default)]
-struct Bells {
-    sequencer: Bell,
-    writer: Bell,
-    sync: Bell,
-    publisher: Bell,
-    flusher: Bell,
-    checkpointer: Bell,
-    ballast: Bell,
-}
-
-/// What the stages share.
-struct Shared {
-    disk: Arc<dyn Disk>,
-    settings: Settings,
-    identity: Identity,
-    marks: Arc<Marks>,
-    poison: Arc<Poison>,
-    buffers: AlignedPool,
-    pool: Arc<Pool>,
-    tail: Arc<Tail>,
-    applied: SharedApplied,
-    tips: Arc<Tips>,
-    shelf: Arc<Shelf>,
-    written: Arc<Written>,
-    wishes: Arc<Wishes>,
-    room: Arc<Room>,
-    next_segment: Arc<AtomicU64>,
-    bells: Bells,
-}
-
-impl Shared {
-    fn applier(&self) -> Applier {
-        Applier { applied: self.applied.clone(), tail: self.tail.clone(), tips: self.tips.clone() }
-    }
-
-    fn reads(&self) -> Reads {
-        Reads {
-            disk: self.disk.clone(),
-            applied: self.applied.clone(),
-            marks: self.marks.clone(),
-            tail: self.tail.clone(),
-            shelf: self.shelf.clone(),
-            poison: self.poison.clone(),
-            buffers: self.buffers.clone(),
-        }
-    }
-
-    fn flusher(&self) -> flusher::Parts {
-        flusher::Parts {
-            disk: self.disk.clone(),
-            tail: self.tail.clone(),
-            applied: self.applied.clone(),
-            marks: self.marks.clone(),
-            poison: self.poison.clone(),
-            shelf: self.shelf.clone(),
-            buffers: self.buffers.clone(),
-            identity: self.identity,
-            settings: self.settings.clone(),
-            written: self.written.clone(),
-            wishes: self.wishes.clone(),
-            next_segment: self.next_segment.clone(),
-            checkpointer: self.bells.checkpointer.clone(),
-            bell: self.bells.flusher.clone(),
-        }
-    }
-
-    fn checkpointer(&self) -> checkpoint::Parts {
-        checkpoint::Parts {
-            disk: self.disk.clone(),
-            applied: self.applied.clone(),
-            tips: self.tips.clone(),
-            tail: self.tail.clone(),
-            pool: self.pool.clone(),
-            marks: self.marks.clone(),
-            poison: self.poison.clone(),
-            shelf: self.shelf.clone(),
-            written: self.written.clone(),
-            wishes: self.wishes.clone(),
-            next_segment: self.next_segment.clone(),
-            room: self.room.clone(),
-            identity: self.identity,
-            settings: self.settings.clone(),
-            flusher: self.bells.flusher.clone(),
-            ballast: self.bells.ballast.clone(),
-            sequencer: self.bells.sequencer.clone(),
-            bell: self.bells.checkpointer.clone(),
-        }
-    }
-}
-
-/// The four stages that an append passes, and the queues between them.
-struct Road {
-    sequencer: Sequencer,
-    writer: Writer,
-    sync: Sync,
-    publisher: Publisher,
-    appends: Arc<Queue<Admitted>>,
-    controls: Arc<Queue<Admitted>>,
-    syncs: Arc<AtomicU64>,
-}
-
-impl Road {
-    fn new(shared: &Shared, resume: Resume, watermark: Arc<dyn disk::DiskFile>) -> Self {
-        let bells = &shared.bells;
-        let callers = Bell::default();
-        let appends = Queue::new(shared.settings.in_flight_appends, &callers, &bells.sequencer);
-        let controls = Queue::new(CONTROLS_MAX, &callers, &bells.sequencer);
-        let frames = Queue::new(FRAMES_MAX, &bells.sequencer, &bells.writer);
-        let written = Queue::new(GROUPS_MAX, &bells.writer, &bells.sync);
-        let durable = Queue::new(GROUPS_MAX, &bells.sync, &bells.publisher);
-        let syncs = Arc::new(AtomicU64::new(0));
-        let sequencer = Sequencer::new(sequence::Parts {
-            applied: shared.applied.clone(),
-            marks: shared.marks.clone(),
-            poison: shared.poison.clone(),
-            pool: shared.pool.clone(),
-            tail: shared.tail.clone(),
-            room: shared.room.clone(),
-            wishes: shared.wishes.clone(),
-            refuse_when_full: shared.settings.hold_checkpoints,
-            appends: appends.clone(),
-            controls: controls.clone(),
-            outbox: frames.clone(),
-            bell: bells.sequencer.clone(),
-        });
-        let parts = writer::Parts {
-            disk: shared.disk.clone(),
-            pool: shared.pool.clone(),
-            buffers: shared.buffers.clone(),
-            identity: shared.identity,
-            marks: shared.marks.clone(),
-            poison: shared.poison.clone(),
-            file_bytes: shared.settings.journal_file_bytes,
-            group_bytes: shared.settings.group_bytes,
-            inbox: frames,
-            outbox: written.clone(),
-            bell: bells.writer.clone(),
-        };
-        let writer = Writer::resume(parts, resume);
-        let sync = Sync::new(sync::Parts {
-            watermark,
-            incarnation: shared.identity.incarnation,
-            marks: shared.marks.clone(),
-            poison: shared.poison.clone(),
-            syncs: syncs.clone(),
-            inbox: written,
-            outbox: durable.clone(),
-            bell: bells.sync.clone(),
-        });
-        let (marks, poison) = (shared.marks.clone(), shared.poison.clone());
-        let publisher = Publisher::new(
-            shared.applier(),
-            marks,
-            poison,
-            durable,
-            bells.checkpointer.clone(),
-            bells.publisher.clone(),
-        );
-        Self { sequencer, writer, sync, publisher, appends, controls, syncs }
     }
 }
 

@@ -12,7 +12,6 @@ use crate::{
     answer::{Answer, Pending},
     budget::Permit,
     error::Refusal,
-    flush::Wishes,
     id::{Lsn, TopicId},
     journal::{Frame, Sequenced, op::Op, pool::Pool},
     marks::Marks,
@@ -79,8 +78,6 @@ pub struct Parts {
     pub tail: Arc<Tail>,
     /// Read: whether flushing has room on the disk.
     pub room: Arc<Room>,
-    /// Topics that may be forgotten.
-    pub wishes: Arc<Wishes>,
     /// Checkpoints are held off, so a full journal will not come free: refuse instead of waiting.
     pub refuse_when_full: bool,
     /// Appends.
@@ -158,6 +155,7 @@ impl Sequencer {
             Request::InitProducer(init, reply) => self.init_producer(&init, reply),
             Request::CreateTopic(name, config, dry_run, reply) => self.create_topic(&name, config, dry_run, reply),
             Request::DeleteTopic(name, id, reply) => self.delete_topic(&name, id, reply),
+            Request::ForgetTopic(id) => Some(self.frame(vec![Op::TopicForget(id)], Answer::Nobody, None)),
         }
     }
 
@@ -298,17 +296,10 @@ impl Sequencer {
         (!expired.is_empty()).then(|| self.frame(expired, Answer::Nobody, None))
     }
 
-    /// The frame that forgets deleted topics whose files are gone.
-    fn forget(&mut self) -> Option<Sequenced> {
-        let gone = self.parts.wishes.take_forgettable();
-        let gone: Vec<Op> = gone.into_iter().map(Op::TopicForget).collect();
-        (!gone.is_empty()).then(|| self.frame(gone, Answer::Nobody, None))
-    }
-
     /// Decides one request and hands its frame on; false when there is none that may be taken now.
     fn decide_next(&mut self, now: Now) -> bool {
-        let sequenced = if let Some(own) = self.expire(now).or_else(|| self.forget()) {
-            Some(own)
+        let sequenced = if let Some(expired) = self.expire(now) {
+            Some(expired)
         } else {
             let Some(Admitted { request, permit }) = self.take(now) else { return false };
             self.decide(request, permit)

@@ -151,9 +151,10 @@ fn warn(report: &OpenReport) {
     if report.dropped_bytes > 0 {
         let kept = report.quarantined.as_ref().map_or_else(String::new, |file| format!(" (a copy is in {file})"));
         let dropped = counted(report.dropped_bytes, "byte");
-        let acked = match report.possible_loss {
-            true => "a kill leaves only what was never acked; if the power was cut, an acked group may be among them",
-            false => "they were never acked",
+        let acked = if report.possible_loss {
+            "a kill leaves only what was never acked; if the power was cut, an acked group may be among them"
+        } else {
+            "they were never acked"
         };
         say(&format!("warning: {dropped} behind the last whole group of the journal are dropped{kept}: {acked}"));
     }
