@@ -5,7 +5,7 @@
 //! what the next call is follows from what stands, so a step that found no space is simply done again later.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     sync::{
         Arc,
@@ -41,7 +41,9 @@ use crate::{
 /// After a lack of space, flushing is tried again after this long.
 const RETRY_US: u64 = 200_000;
 /// Written files that may wait for a sync; one more is synced first.
-const UNSYNCED_FILES_MAX: usize = 256;
+const UNSYNCED_FILES_MAX: usize = 128;
+/// Growing segments whose files are kept open between two blocks.
+const OPEN_FILES_MAX: usize = 128;
 /// Space is taken ahead in steps between these.
 const ALLOCATE_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=16 << 20;
 
@@ -81,6 +83,8 @@ pub struct Parts {
 pub struct Flusher {
     parts: Parts,
     lanes: BTreeMap<Lane, Active>,
+    /// Lanes whose files were opened, oldest first.
+    opened: VecDeque<Lane>,
     dirs: BTreeSet<String>,
     job: Option<Job>,
     retry_at: u64,
@@ -131,7 +135,7 @@ fn taken<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 impl Flusher {
     /// A flusher with nothing on its way.
     pub fn new(parts: Parts) -> Self {
-        Self { parts, lanes: BTreeMap::new(), dirs: BTreeSet::new(), job: None, retry_at: 0 }
+        Self { parts, lanes: BTreeMap::new(), opened: VecDeque::new(), dirs: BTreeSet::new(), job: None, retry_at: 0 }
     }
 
     /// The lane to work on, and whether a small block is wanted too.
@@ -289,9 +293,23 @@ impl Flusher {
             return self.sync_one();
         }
         let Some(mut active) = self.lanes.remove(&job.lane) else { return Ok(Call::Nothing) };
+        let was_open = active.file.is_some();
         let called = if job.seal_first { self.seal(job, &mut active) } else { self.write(job, &mut active) };
+        if active.file.is_some() && !was_open {
+            self.close_oldest();
+            self.opened.push_back(job.lane);
+        }
         self.lanes.insert(job.lane, active);
         called
+    }
+
+    /// Closes the file that was opened first, when enough are open. What waits for a sync is held until then elsewhere.
+    fn close_oldest(&mut self) {
+        if self.opened.len() >= OPEN_FILES_MAX
+            && let Some(active) = self.opened.pop_front().and_then(|lane| self.lanes.get_mut(&lane))
+        {
+            active.file = None;
+        }
     }
 
     fn is_alive(&self, lane: Lane) -> bool {

@@ -7,7 +7,7 @@ use crate::{
     env::Env,
     id::{Incarnation, Lane, Lsn, Offset, Uid},
     journal::{
-        control::{CONTROL_PATH, Control, ControlFault, Watermark},
+        control::{CONTROL_PATH, Control, ControlFault, WATERMARK_PATH, Watermark},
         pool::{JOURNAL_DIR, Slot},
     },
     limits::ALIGN,
@@ -45,6 +45,9 @@ fn make(disk: &dyn Disk, env: &dyn Env) -> Result<(), OpenError> {
     if let Some(found) = remains(disk)? {
         return Err(OpenError::ControlMissing { found });
     }
+    if let Some(found) = disk.list("").map_err(io("listing the data directory"))?.into_iter().find(is_foreign) {
+        return Err(OpenError::NotEmpty { found: found.name });
+    }
     let act = |what: &str| io(format!("making the data directory ({what})"));
     disk.create_dir(JOURNAL_DIR).map_err(act(JOURNAL_DIR))?;
     disk.create_dir(DATA_DIR).map_err(act(DATA_DIR))?;
@@ -62,6 +65,11 @@ fn make(disk: &dyn Disk, env: &dyn Env) -> Result<(), OpenError> {
     control.write_next(&*file).map_err(act(CONTROL_NEW_PATH))?;
     disk.rename(CONTROL_NEW_PATH, CONTROL_PATH).map_err(act(CONTROL_PATH))?;
     disk.sync_dir("").map_err(act("its names"))
+}
+
+/// Something that neither a making that was interrupted leaves nor a new file system.
+fn is_foreign(entry: &disk::Entry) -> bool {
+    !["lost+found", JOURNAL_DIR, DATA_DIR, WATERMARK_PATH, CONTROL_NEW_PATH].contains(&entry.name.as_str())
 }
 
 /// What of a log is there without a `control`.

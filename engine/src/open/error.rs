@@ -42,9 +42,18 @@ pub enum OpenError {
         fault: ControlFault,
     },
     /// There is a log but no `control`.
-    #[error("there is no control file, but {found} is there: this is a part of a data directory, or a damaged one")]
+    #[error(
+        "there is no control file, but {found} is there: this is a part of a data directory, or a damaged one; put the \
+         file control back from a copy"
+    )]
     ControlMissing {
         /// What else is there.
+        found: String,
+    },
+    /// The directory is neither a log's nor empty.
+    #[error("the directory holds {found}, which is no log's; choose an empty one, or one that is not there yet")]
+    NotEmpty {
+        /// What is there.
         found: String,
     },
     /// A tables file belongs to another cluster.

@@ -14,7 +14,7 @@ use super::{
 use crate::id::{Offset, SegmentId};
 
 /// Sealed segments kept open: two descriptors each.
-const OPEN_MAX: usize = 256;
+const OPEN_MAX: usize = 128;
 
 /// A segment ready to be read.
 #[derive(Clone)]

@@ -3,12 +3,14 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tillroll_engine::{
     driver::threads::Running,
+    engine::Engine,
     open::{OpenError, OpenReport},
     settings::Settings,
 };
@@ -20,6 +22,11 @@ use crate::cmd::{
     fail::{Code, Failure, say},
     out::{Out, counted},
 };
+
+/// Fewer descriptors than this are warned of.
+const DESCRIPTORS_MIN: u64 = 4_096;
+/// How often it is looked whether writes are off.
+const POISON_LOOK: Duration = Duration::from_secs(1);
 
 /// `tillroll serve`.
 #[derive(Args, Debug)]
@@ -104,6 +111,7 @@ fn broker(
     listening: impl FnOnce(SocketAddr),
 ) -> Result<(), Failure> {
     log();
+    descriptors();
     let settings = Settings { hold_checkpoints: tuning.hold_checkpoints, ..Settings::default() };
     let began = Instant::now();
     let running = Running::start(data, settings).map_err(|error| refused(data, &error))?;
@@ -112,6 +120,8 @@ fn broker(
         out.say(format!("{replayed} of the journal replayed in {seconds:.1} s"));
     }
     warn(&running.report);
+    let OpenReport { incarnation, frames_replayed, dropped_bytes, .. } = running.report;
+    tracing::info!(data = %data.display(), incarnation, frames_replayed, dropped_bytes, "opened");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(tuning.runtime_threads)
         .enable_all()
@@ -128,6 +138,7 @@ fn broker(
         listening(address);
         let stop = CancellationToken::new();
         tokio::spawn(end_on_signals(signals, stop.clone(), out));
+        tokio::spawn(tell_of_poison(running.engine.clone()));
         server.serve(stop).await.map_err(|error| Failure::plain(format!("serving: {error}")))?;
         // Blocks for some seconds at most, and must not hold up the second signal.
         let stopped = tokio::task::spawn_blocking(move || running.stop()).await;
@@ -144,6 +155,28 @@ async fn end_on_signals(mut signals: Signals, stop: CancellationToken, out: Out)
     stop.cancel();
     let second = signals.next().await;
     std::process::exit(128 + second);
+}
+
+/// A log whose writes are off says so once, unasked: its clients only learn that it refuses them.
+async fn tell_of_poison(engine: Engine) {
+    while !engine.is_poisoned() {
+        tokio::time::sleep(POISON_LOOK).await;
+    }
+    if let Some(cause) = engine.status().poisoned {
+        say(&format!("error: writes are off: {cause}; reads go on. Mend the disk, then start the broker again"));
+    }
+}
+
+/// Segments and connections take descriptors: as many as the system lets this process have.
+fn descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    // What the system does not grant is told below.
+    let _granted = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    if let Some(count) = getrlimit(Resource::Nofile).current.filter(|count| *count < DESCRIPTORS_MIN) {
+        say(&format!(
+            "warning: only {count} files may be open; many topics and clients need {DESCRIPTORS_MIN}: see ulimit -Hn"
+        ));
+    }
 }
 
 /// What opening found that somebody should know.
@@ -167,7 +200,7 @@ fn warn(report: &OpenReport) {
 fn refused(data: &Path, error: &OpenError) -> Failure {
     let code = match error {
         OpenError::Locked => Code::Conflict,
-        OpenError::Newer { .. } => Code::Refused,
+        OpenError::Newer { .. } | OpenError::NotEmpty { .. } => Code::Refused,
         OpenError::Rotten { .. }
         | OpenError::Control { .. }
         | OpenError::ControlMissing { .. }
@@ -203,8 +236,9 @@ fn log() {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 
-/// SIGTERM and SIGINT.
+/// SIGTERM, SIGINT, and SIGHUP when the terminal goes away.
 struct Signals {
+    hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
 }
@@ -212,12 +246,14 @@ struct Signals {
 impl Signals {
     fn new() -> Result<Self, Failure> {
         let hear = |kind| signal(kind).map_err(|error| Failure::io("listening for signals", &error));
-        Ok(Self { terminate: hear(SignalKind::terminate())?, interrupt: hear(SignalKind::interrupt())? })
+        let hangup = hear(SignalKind::hangup())?;
+        Ok(Self { hangup, terminate: hear(SignalKind::terminate())?, interrupt: hear(SignalKind::interrupt())? })
     }
 
     /// The number of the next one.
     async fn next(&mut self) -> i32 {
         tokio::select! {
+            _ = self.hangup.recv() => SignalKind::hangup().as_raw_value(),
             _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
             _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
         }

@@ -49,8 +49,40 @@ fn a_directory_and_a_port_have_one_broker() {
 }
 
 #[test]
+fn a_directory_of_something_else_is_left_alone() {
+    let shell = Shell::new();
+    std::fs::create_dir(shell.folder().join("home")).expect("a new one");
+    std::fs::write(shell.folder().join("home/letter.txt"), "dear").expect("a file");
+    let said = shell.run("tillroll serve --data home --listen 127.0.0.1:0; code=$?; ls home; exit $code");
+    assert_eq!((said.code, said.stdout.as_str()), (4, "letter.txt\nlock\n"), "{said:?}");
+    let expected = "error: home: the directory holds letter.txt, which is no log's\nhint: choose an empty one";
+    assert!(said.stderr.starts_with(expected), "{said:?}");
+}
+
+#[test]
+fn few_descriptors_are_enough_for_many_partitions() {
+    let mut shell = Shell::new();
+    let limited =
+        format!("ulimit -n 600; exec \"{}\" serve --data data --listen 127.0.0.1:0", env!("CARGO_BIN_EXE_tillroll"));
+    let broker = shell.broker_by("sh", &["-c", &limited]);
+    assert!(broker.before.contains("only 600 files may be open"), "{}", broker.before);
+    shell.talk_to(&broker);
+    shell.ok("tillroll topic create wide --partitions 1000");
+    // Keys reach every partition, or nearly.
+    let rows: Vec<String> = (0..6_000).map(|row| row.to_string()).collect();
+    std::fs::write(shell.folder().join("rows.csv"), format!("n\n{}\n", rows.join("\n"))).expect("a file");
+    shell.ok("tillroll append wide rows.csv --key-column n -q");
+    let (code, said) = broker.end("TERM");
+    assert_eq!(code, 0, "{said}");
+    let broker = shell.broker(&["serve", "--data", "data", "--listen", "127.0.0.1:0"]);
+    assert_eq!(broker.before, "", "everything is in segments");
+    shell.talk_to(&broker);
+    assert_eq!(shell.ok("tillroll read wide --format '%v\\n'").lines().count(), 6_000);
+}
+
+#[test]
 fn both_signals_end_it_in_order_and_followers_with_it() {
-    for name in ["TERM", "INT"] {
+    for name in ["TERM", "INT", "HUP"] {
         let (mut shell, broker) = Shell::with_broker();
         shell.ok("tillroll topic create orders --partitions 1");
         shell.ok("tillroll append orders --value kept -q");

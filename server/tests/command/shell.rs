@@ -24,11 +24,9 @@ pub(crate) struct Said {
 }
 
 impl Shell {
-    /// Without a broker: the port was free a moment ago.
+    /// Without a broker: nobody is given this port.
     pub(crate) fn new() -> Self {
-        let port =
-            std::net::TcpListener::bind("127.0.0.1:0").and_then(|bound| bound.local_addr()).expect("a free port");
-        Self { folder: tempfile::tempdir().expect("an empty folder"), server: format!("http://{port}") }
+        Self { folder: tempfile::tempdir().expect("an empty folder"), server: "http://127.0.0.1:1".to_owned() }
     }
 
     /// With a broker, which is told of to all commands.
@@ -77,14 +75,23 @@ impl Shell {
 
     /// Starts the program without a shell, so that signals reach it.
     pub(crate) fn spawn(&self, words: &[&str]) -> Child {
-        let mut command = self.command(env!("CARGO_BIN_EXE_tillroll"), words);
+        self.spawn_by(env!("CARGO_BIN_EXE_tillroll"), words)
+    }
+
+    fn spawn_by(&self, program: &str, words: &[&str]) -> Child {
+        let mut command = self.command(program, words);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().expect("the program starts")
     }
 
     /// Starts a broker and waits until it takes requests.
     pub(crate) fn broker(&self, words: &[&str]) -> Broker {
-        let mut child = self.spawn(words);
+        self.broker_by(env!("CARGO_BIN_EXE_tillroll"), words)
+    }
+
+    /// The same through another program that becomes it.
+    pub(crate) fn broker_by(&self, program: &str, words: &[&str]) -> Broker {
+        let mut child = self.spawn_by(program, words);
         let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
         let mut broker = Broker { address: String::new(), before: String::new(), child, stderr };
         while broker.address.is_empty() {

@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader},
     process::{Child, ChildStderr, Command, Stdio},
+    sync::atomic::{AtomicU8, Ordering},
     time::Duration,
 };
 
@@ -24,7 +25,7 @@ pub(crate) enum End {
 /// `tillroll serve` on a directory of its own; killed when it is dropped.
 pub(crate) struct Broker {
     data: TempDir,
-    /// A free port at the first start, the same one from then on.
+    /// Its own, with a free port at the first start; the same one from then on.
     address: String,
     process: Option<Process>,
 }
@@ -38,11 +39,8 @@ struct Process {
 impl Broker {
     /// Starts one on an empty directory and waits until it takes requests.
     pub(crate) fn start() -> Self {
-        let mut broker = Self {
-            data: tempfile::tempdir().expect("an empty directory"),
-            address: "127.0.0.1:0".to_owned(),
-            process: None,
-        };
+        let mut broker =
+            Self { data: tempfile::tempdir().expect("an empty directory"), address: own_address(), process: None };
         broker.spawn();
         broker
     }
@@ -109,6 +107,14 @@ impl Drop for Broker {
             let _ = process.child.wait();
         }
     }
+}
+
+/// An address of this broker alone: whoever takes a free port meanwhile, this test or a client that connects, does not
+/// take the one that it comes back to.
+fn own_address() -> String {
+    static TAKEN: AtomicU8 = AtomicU8::new(0);
+    let [low, high, ..] = std::process::id().to_le_bytes();
+    format!("127.{}.{high}.{low}:0", 1 + TAKEN.fetch_add(1, Ordering::Relaxed) % 250)
 }
 
 /// Sends records one append each, and gives their offsets.

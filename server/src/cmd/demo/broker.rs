@@ -16,6 +16,10 @@ use crate::cmd::fail::Failure;
 /// How long a broker may take until it takes requests.
 const START_WITHIN: Duration = Duration::from_mins(1);
 
+/// How often a start is tried again, and after how long.
+const STARTS_MAX: u32 = 10;
+const START_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
 /// A running broker. Killed when it is dropped.
 pub(super) struct Broker {
     /// Where it takes requests.
@@ -59,9 +63,15 @@ impl Broker {
         self.child.kill().await.map_err(|error| Failure::io("killing the broker", &error))
     }
 
-    /// Starts one on the same data at the same address.
+    /// Starts one on the same data at the same address. While it was down, anybody may have borrowed its port.
     pub(super) async fn start_again(&mut self) -> Result<(), Failure> {
-        *self = Self::start(&self.data, &self.address).await?;
+        let mut tries = 0..STARTS_MAX;
+        *self = loop {
+            match Self::start(&self.data, &self.address).await {
+                Err(_) if tries.next().is_some() => tokio::time::sleep(START_AGAIN_AFTER).await,
+                started => break started?,
+            }
+        };
         Ok(())
     }
 }
