@@ -284,6 +284,11 @@ impl Producer {
         self.partitions
     }
 
+    /// Why the producer is trying again right now; `None` while all goes well.
+    pub fn trouble(&self) -> Option<Error> {
+        self.buffer.trouble()
+    }
+
     /// What the producer has done so far.
     pub fn statistics(&self) -> ProducerStatistics {
         self.buffer.statistics()

@@ -174,6 +174,11 @@ pub struct Received {
 pub enum Event {
     /// Records of one partition.
     Batch(ReadBatch),
+    /// The connection broke, and the reader tries again. Once for each time that
+    /// nobody answers.
+    Interrupted(Error),
+    /// It is connected again. No record was left out.
+    Resumed,
     /// Once: every record that was published when the reader was opened has
     /// been given out. A reader that does not follow ends here.
     CaughtUp,
@@ -206,13 +211,13 @@ impl Reader {
         loop {
             match self.next_event().await? {
                 Ok(Event::Batch(batch)) => return Some(Ok(batch)),
-                Ok(Event::CaughtUp) => {}
+                Ok(_) => {}
                 Err(error) => return Some(Err(error)),
             }
         }
     }
 
-    /// The next batch, or that the reader has caught up. `None` at the end.
+    /// The next batch, or what else the reader meets. `None` at the end.
     pub async fn next_event(&mut self) -> Option<Result<Event, Error>> {
         if let Some(rest) = self.current.take().filter(|batch| !batch.is_empty()) {
             return Some(Ok(Event::Batch(rest)));
@@ -240,7 +245,7 @@ impl Reader {
             }
             match ready!(self.poll_event(context)) {
                 Some(Ok(Event::Batch(batch))) => self.current = Some(batch),
-                Some(Ok(Event::CaughtUp)) => {}
+                Some(Ok(_)) => {}
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => return Poll::Ready(None),
             }

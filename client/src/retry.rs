@@ -29,11 +29,13 @@ impl Backoff {
         Self { budget, since: None, delays: delays() }
     }
 
-    /// Something worked: the next failure is a first one.
-    pub(crate) fn reset(&mut self) {
-        if self.since.take().is_some() {
+    /// Something worked: the next failure is a first one. Whether there was one before.
+    pub(crate) fn reset(&mut self) -> bool {
+        let has_failed = self.since.take().is_some();
+        if has_failed {
             self.delays = delays();
         }
+        has_failed
     }
 
     /// How long to wait after this failure. `None` when the budget is used up.

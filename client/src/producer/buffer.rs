@@ -293,6 +293,15 @@ impl Buffer {
         self.progress.notify_waiters();
     }
 
+    /// Remembers why it is tried again, or that something worked.
+    pub(crate) fn set_trouble(&self, trouble: Option<Error>) {
+        self.lock().trouble = trouble;
+    }
+
+    pub(crate) fn trouble(&self) -> Option<Error> {
+        self.lock().trouble.clone()
+    }
+
     /// Counts something.
     pub(crate) fn count(&self, change: impl FnOnce(&mut ProducerStatistics)) {
         change(&mut self.lock().statistics);

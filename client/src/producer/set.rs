@@ -25,6 +25,8 @@ pub(crate) struct State {
     pub(crate) flush_below: u64,
     pub(crate) failure: Option<Error>,
     pub(crate) gone: Option<Error>,
+    /// Why it is trying again, while it is.
+    pub(crate) trouble: Option<Error>,
     pub(crate) closing: bool,
     pub(crate) sticky: u32,
     pub(crate) spare: Vec<BytesMut>,
@@ -71,6 +73,7 @@ impl State {
             flush_below: 0,
             failure: None,
             gone: None,
+            trouble: None,
             closing: false,
             sticky: sticky % partitions,
             spare: Vec::new(),

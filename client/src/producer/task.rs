@@ -59,7 +59,7 @@ impl Task {
         loop {
             // Without anything to send a broken stream is nobody's trouble.
             while self.inflight.is_empty() && !self.buffer.has_work() {
-                self.backoff.reset();
+                self.works();
                 if self.buffer.is_closing() {
                     return Ok(());
                 }
@@ -79,8 +79,16 @@ impl Task {
         }
     }
 
+    /// Nothing is in the way any more.
+    fn works(&mut self) {
+        if self.backoff.reset() {
+            self.buffer.set_trouble(None);
+        }
+    }
+
     /// How long to wait before the next try, or that there is none.
     fn delay_after(&mut self, error: Error) -> Result<Duration, Error> {
+        self.buffer.set_trouble(Some(error.clone()));
         self.backoff.after(&error).ok_or_else(|| {
             let seconds = self.backoff.elapsed().as_secs();
             error.given_up(&format!("gave up after {seconds} s"))
@@ -208,7 +216,7 @@ impl Task {
         }
         match result(outcome.result).map_err(Stop::Final)? {
             Ok(appended) => {
-                self.backoff.reset();
+                self.works();
                 if let Some(append) = self.inflight.answer(Answer::Accepted) {
                     self.accept(append, appended);
                 }

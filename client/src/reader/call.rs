@@ -26,6 +26,8 @@ pub(crate) struct Call {
     limit: Option<u64>,
     follow: bool,
     caught_up: bool,
+    /// Somebody was told that it is interrupted.
+    interrupted: bool,
     responses: Option<tonic::Streaming<v1::ReadResponse>>,
     backoff: Backoff,
 }
@@ -67,6 +69,7 @@ impl Call {
             limit,
             follow,
             caught_up: false,
+            interrupted: false,
             responses: None,
             backoff: Backoff::new(retry_for),
         };
@@ -76,18 +79,22 @@ impl Call {
         Ok(call)
     }
 
-    /// The next batch or that the read has caught up; `None` at its end.
+    /// What the read meets next; `None` at its end.
     pub(crate) async fn next(&mut self) -> Result<Option<Event>, Error> {
         loop {
             if self.limit == Some(0) || (self.caught_up && !self.follow) {
                 return Ok(None);
             }
             let event = match self.receive().await {
-                Ok(event) => event,
+                Ok(Some(event)) => event,
+                Ok(None) => return Ok(Some(Event::Resumed)),
                 Err(error) => {
                     self.responses = None;
-                    self.pause(error).await?;
-                    continue;
+                    self.pause(error.clone()).await?;
+                    if std::mem::replace(&mut self.interrupted, true) {
+                        continue;
+                    }
+                    return Ok(Some(Event::Interrupted(error)));
                 }
             };
             // Also a quiet server is one that works.
@@ -120,18 +127,22 @@ impl Call {
         Ok(batch)
     }
 
-    async fn receive(&mut self) -> Result<read_response::Event, Error> {
+    /// The next event of the call; `None` when it was opened again.
+    async fn receive(&mut self) -> Result<Option<read_response::Event>, Error> {
         let responses = match self.responses.take() {
             Some(responses) => responses,
             None => connect(&self.client, self.request()).await?,
         };
         let responses = self.responses.insert(responses);
+        if std::mem::take(&mut self.interrupted) {
+            return Ok(None);
+        }
         let message = timeout(SILENCE, responses.message())
             .await
             .map_err(|_| lost(&format!("the server sent nothing for {} s", SILENCE.as_secs())))?
             .map_err(|status| read_error(&self.topic, &status))?;
         let message = message.ok_or_else(|| lost("the server ended the read"))?;
-        message.event.ok_or_else(|| Error::protocol("the read sent something unknown"))
+        message.event.map(Some).ok_or_else(|| Error::protocol("the read sent something unknown"))
     }
 
     async fn connect(&mut self) -> Result<tonic::Streaming<v1::ReadResponse>, Error> {

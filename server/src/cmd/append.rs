@@ -11,9 +11,9 @@ mod rows;
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
 use serde_json::json;
-use tillroll_client::Record;
+use tillroll_client::{Producer, Record};
 
 use crate::cmd::{
     Connection,
@@ -21,6 +21,7 @@ use crate::cmd::{
     out::{Format as Output, Out},
     time, unless_interrupted,
 };
+use progress::{TICK, Trouble};
 
 /// `tillroll append`.
 #[derive(Args, Debug)]
@@ -61,8 +62,8 @@ pub(crate) struct Append {
     /// The type of every record, such as OrderPlaced.v1
     #[arg(long = "type", value_name = "TYPE")]
     type_: Option<String>,
-    /// A name under which the load goes on after it was stopped; one name for one file
-    #[arg(long, value_name = "NAME", conflicts_with = "value")]
+    /// A name under which the load goes on after it was stopped; one name for one file. It is known for ever
+    #[arg(long, value_name = "NAME", conflicts_with = "value", value_parser = NonEmptyStringValueParser::new())]
     producer: Option<String>,
     /// The size at which an append is sent
     #[arg(long, hide = true, value_name = "BYTES")]
@@ -117,6 +118,17 @@ pub(super) fn csv_records(
     Ok(records)
 }
 
+/// Says why an append takes long.
+async fn tell(producer: &Producer, out: Out) {
+    let (mut trouble, mut ticks) = (Trouble::default(), tokio::time::interval(TICK));
+    loop {
+        ticks.tick().await;
+        if let Some(line) = trouble.news(producer.trouble().as_ref()) {
+            out.say(line);
+        }
+    }
+}
+
 /// Appends the one record of the command line.
 async fn one(append: &Append, value: &str, out: Out) -> Result<(), Failure> {
     let client = append.connection.connect().await?;
@@ -124,7 +136,10 @@ async fn one(append: &Append, value: &str, out: Out) -> Result<(), Failure> {
     let mut record = Record::new(value.to_owned());
     record.key = append.key.clone().map(Into::into);
     record.type_ = append.type_.clone().unwrap_or_default();
-    let placed = producer.send(record).await?.await?;
+    let placed = tokio::select! {
+        placed = async { producer.send(record).await?.await } => placed?,
+        () = tell(&producer, out) => unreachable!("it tells for ever"),
+    };
     producer.close().await?;
     let words = format!("acked: {} partition {} offset {}", append.topic, placed.partition, placed.offset);
     let object = json!({

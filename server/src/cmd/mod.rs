@@ -17,10 +17,13 @@ mod demo;
 use std::{future::Future, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use tillroll_client::Client;
+use tillroll_client::{Client, ErrorKind};
 
 use fail::{Code, Failure};
 use out::Out;
+
+/// What is said while the SDK tries again.
+const TRIES_ON: &str = "trying again, for up to two minutes";
 
 /// What `tillroll` alone prints: six lines to copy.
 const START: &str = r#"start   tillroll dev
@@ -81,7 +84,11 @@ struct Connection {
 
 impl Connection {
     async fn connect(&self) -> Result<Client, Failure> {
-        Ok(Client::builder().name("tillroll").connect(&self.server).await?)
+        let connected = Client::builder().name("tillroll").connect(&self.server).await;
+        connected.map_err(|error| match error.kind() {
+            ErrorKind::InvalidInput => Failure::usage(error.message()).hint("such as http://127.0.0.1:7420"),
+            _ => error.into(),
+        })
     }
 }
 

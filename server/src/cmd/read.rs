@@ -14,7 +14,7 @@ use clap::Args;
 use tillroll_client::{Client, Event, Position, Reader, ReaderBuilder, Received};
 
 use crate::cmd::{
-    Connection,
+    Connection, TRIES_ON,
     fail::{Code, Failure},
     interrupt,
     out::{Format, Out, counted, reader_left},
@@ -47,7 +47,7 @@ pub(crate) struct Read {
     /// Go on with records as they come
     #[arg(short, long)]
     follow: bool,
-    /// At most so many records; without --from the last ones by append time
+    /// At most so many records; without --from the last ones by append time, and with -f on behind them
     #[arg(short = 'n', value_name = "COUNT")]
     count: Option<u64>,
     /// Only this partition; may be repeated
@@ -78,7 +78,7 @@ pub(crate) async fn run(read: Read, out: Out) -> Result<(), Failure> {
     let work = async {
         let client = read.connection.connect().await?;
         let partitions = read.partition_count(&client).await?;
-        let limited = print(&read, &client, newest, &mut printer).await?;
+        let limited = print(&read, &client, newest, (&mut printer, out)).await?;
         Ok::<_, Failure>((partitions, limited))
     };
     let done = tokio::select! {
@@ -122,12 +122,17 @@ impl Read {
 }
 
 /// Prints what was asked for, and says whether `-n` ended it.
-async fn print(read: &Read, client: &Client, newest: Option<u64>, printer: &mut Printer) -> Result<bool, Failure> {
+async fn print(
+    read: &Read,
+    client: &Client,
+    newest: Option<u64>,
+    (printer, out): (&mut Printer, Out),
+) -> Result<bool, Failure> {
     let Some(count) = newest else {
         let reader = read.reader(client).from(read.from.unwrap_or(Position::Earliest));
         let reader = read.count.map_or(reader.clone(), |count| reader.limit(count));
         let mut reader = reader.open().await?;
-        print_all(&mut reader, printer).await?;
+        print_all(&mut reader, printer, out).await?;
         return Ok(read.count.is_some_and(|count| printer.records >= count));
     };
     // With a key, nobody knows how far back its last records are.
@@ -142,7 +147,7 @@ async fn print(read: &Read, client: &Client, newest: Option<u64>, printer: &mut 
                 }
             }
             Event::CaughtUp => break,
-            _ => {}
+            event => tell(&event, out),
         }
     }
     for received in kept.into_sorted() {
@@ -150,12 +155,12 @@ async fn print(read: &Read, client: &Client, newest: Option<u64>, printer: &mut 
     }
     printer.flush()?;
     if read.follow {
-        print_all(&mut reader, printer).await?;
+        print_all(&mut reader, printer, out).await?;
     }
     Ok(false)
 }
 
-async fn print_all(reader: &mut Reader, printer: &mut Printer) -> Result<(), Failure> {
+async fn print_all(reader: &mut Reader, printer: &mut Printer, out: Out) -> Result<(), Failure> {
     while let Some(event) = reader.next_event().await {
         match event? {
             Event::Batch(batch) => {
@@ -168,10 +173,19 @@ async fn print_all(reader: &mut Reader, printer: &mut Printer) -> Result<(), Fai
                 }
             }
             Event::CaughtUp => printer.flush()?,
-            _ => {}
+            event => tell(&event, out),
         }
     }
     Ok(())
+}
+
+/// A read that has to wait for its broker says so.
+fn tell(event: &Event, out: Out) {
+    match event {
+        Event::Interrupted(error) => out.say(format!("interrupted: {}; {TRIES_ON}", error.message())),
+        Event::Resumed => out.say("connected again"),
+        _ => {}
+    }
 }
 
 /// Writes records one after the other.

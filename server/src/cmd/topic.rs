@@ -75,6 +75,9 @@ struct Create {
     /// How stored blocks are compressed [default: lz4]
     #[arg(long)]
     compression: Option<Codec>,
+    /// The largest record, up to 3 MiB [default: 1 MiB]
+    #[arg(long, value_name = "BYTES")]
+    max_record_bytes: Option<u32>,
 }
 
 /// How stored blocks are compressed.
@@ -109,6 +112,7 @@ pub(crate) async fn run(topic: Topic, out: Out) -> Result<(), Failure> {
                 Some(codec) => options.compression(codec.into()),
                 None => options,
             };
+            let options = create.max_record_bytes.map_or(options.clone(), |bytes| options.max_record_bytes(bytes));
             let (info, created) = admin.create_topic(create.name, options).await.map_err(differing)?;
             let did = if created { "created" } else { "is there already:" };
             let words = format!("topic {} {did} {}", info.name, settings(&info));

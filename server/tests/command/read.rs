@@ -1,5 +1,7 @@
 //! `tillroll read`: where it starts, what it leaves out, and how records are written.
 
+use std::{io::BufReader, process::Child};
+
 use crate::shell::Shell;
 use serde_json::{Value, json};
 
@@ -89,4 +91,40 @@ fn a_partition_that_is_named_twice_is_refused() {
     let said = shell.run("tillroll read orders --partition 1 --partition 1");
     assert_eq!((said.code, said.stdout.as_str()), (4, ""), "{said:?}");
     assert!(said.stderr.contains("partitions[1] is 1 a second time; name each partition once"), "{said:?}");
+}
+
+/// What a command says, line by line, until one begins so.
+fn until(said: &mut impl std::io::BufRead, start: &str) {
+    let mut lines = String::new();
+    loop {
+        let before = lines.len();
+        said.read_line(&mut lines).expect("it is text");
+        assert!(lines.len() > before, "it ended without {start:?}: {lines}");
+        if lines[before..].starts_with(start) {
+            return;
+        }
+    }
+}
+
+fn stderr(child: &mut Child) -> BufReader<std::process::ChildStderr> {
+    BufReader::new(child.stderr.take().expect("it is piped"))
+}
+
+#[test]
+fn whoever_waits_for_a_broker_that_is_gone_is_told() {
+    let (shell, broker) = Shell::with_broker_of_its_own();
+    shell.ok("tillroll topic create orders");
+    let mut follower = shell.spawn(&["read", "orders", "-f", "--format", "%v\\n"]);
+    let mut records = BufReader::new(follower.stdout.take().expect("it is piped"));
+    shell.ok("tillroll append orders --value first -q");
+    until(&mut records, "first");
+    let address = broker.address.clone();
+    broker.kill();
+    let mut follower_says = stderr(&mut follower);
+    until(&mut follower_says, "interrupted: ");
+    let _broker = shell.broker(&["serve", "--data", "data", "--listen", &address]);
+    until(&mut follower_says, "connected again");
+    shell.ok("tillroll append orders --value second -q");
+    until(&mut records, "second");
+    follower.kill().and_then(|()| follower.wait()).expect("it was started here");
 }

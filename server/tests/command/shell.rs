@@ -5,6 +5,7 @@ use std::{
     io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, Stdio},
+    sync::atomic::{AtomicU8, Ordering},
 };
 
 use tempfile::TempDir;
@@ -34,6 +35,14 @@ impl Shell {
         let mut shell = Self::new();
         let broker = shell.broker(&["serve", "--data", "data", "--listen", "127.0.0.1:0"]);
         shell.server = format!("http://{}", broker.address);
+        (shell, broker)
+    }
+
+    /// With a broker that is to come back at its address.
+    pub(crate) fn with_broker_of_its_own() -> (Self, Broker) {
+        let mut shell = Self::new();
+        let broker = shell.broker(&["serve", "--data", "data", "--listen", &own_address()]);
+        shell.talk_to(&broker);
         (shell, broker)
     }
 
@@ -114,6 +123,14 @@ impl Shell {
         command.args(words).current_dir(self.folder()).env("PATH", path).env("TILLROLL_SERVER", &self.server);
         command
     }
+}
+
+/// An address of this broker alone: whoever takes a free port meanwhile, this test or a client that connects, does not
+/// take the one that it comes back to.
+fn own_address() -> String {
+    static TAKEN: AtomicU8 = AtomicU8::new(0);
+    let [low, high, ..] = std::process::id().to_le_bytes();
+    format!("127.{}.{high}.{low}:0", 1 + TAKEN.fetch_add(1, Ordering::Relaxed) % 250)
 }
 
 /// A broker as a process of its own; killed when it is dropped.

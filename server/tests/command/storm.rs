@@ -10,7 +10,6 @@ use std::{
     collections::HashMap,
     path::PathBuf,
     process::{Child, ExitStatus},
-    sync::atomic::{AtomicU8, Ordering},
     time::{Duration, Instant},
 };
 
@@ -38,14 +37,6 @@ fn parsed() -> (Vec<String>, Vec<Vec<String>>) {
     (header, rows.records().map(|row| texts(&row.expect("it is CSV"))).collect())
 }
 
-/// An address of this broker alone: whoever takes a free port meanwhile, this test or a client that connects, does not
-/// take the one that it comes back to.
-fn own_address() -> String {
-    static TAKEN: AtomicU8 = AtomicU8::new(0);
-    let [low, high, ..] = std::process::id().to_le_bytes();
-    format!("127.{}.{high}.{low}:0", 1 + TAKEN.fetch_add(1, Ordering::Relaxed) % 250)
-}
-
 /// A load that goes on.
 struct Storm {
     shell: Shell,
@@ -56,9 +47,7 @@ struct Storm {
 
 impl Storm {
     fn new() -> Self {
-        let mut shell = Shell::new();
-        let broker = shell.broker(&["serve", "--data", "data", "--listen", &own_address()]);
-        shell.talk_to(&broker);
+        let (shell, broker) = Shell::with_broker_of_its_own();
         shell.ok("tillroll topic create orders --partitions 8");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         Self { shell, address: broker.address.clone(), broker: Some(broker), runtime }

@@ -65,6 +65,7 @@ pub(super) async fn run(append: &Append, file: &Path, out: Out) -> Result<(), Fa
             loop {
                 ticks.tick().await;
                 progress.show(producer.statistics().accepted_records);
+                progress.trouble(producer.trouble().as_ref());
             }
         };
         tokio::select! {

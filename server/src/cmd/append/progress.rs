@@ -11,7 +11,10 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use tillroll_client::Error;
+
 use crate::cmd::{
+    TRIES_ON,
     append::input::Input,
     out::{Out, count, counted, per_second},
 };
@@ -21,6 +24,9 @@ pub(super) const TICK: Duration = Duration::from_millis(100);
 /// How often a line is written where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
+/// Shorter troubles are nobody's business.
+const TROUBLE_AFTER: Duration = Duration::from_secs(1);
+
 /// The progress of one load.
 pub(super) struct Progress {
     out: Out,
@@ -29,6 +35,27 @@ pub(super) struct Progress {
     started: Instant,
     line_due: Instant,
     line_acked: u64,
+    trouble: Trouble,
+}
+
+/// A producer that tries again: said once, when it has lasted a moment, and once more when it is over.
+#[derive(Default)]
+pub(super) struct Trouble {
+    /// Since when, and whether that was said.
+    lasts: Option<(Instant, bool)>,
+}
+
+impl Trouble {
+    /// What there is to say.
+    pub(super) fn news(&mut self, trouble: Option<&Error>) -> Option<String> {
+        let Some(error) = trouble else {
+            let is_told = self.lasts.take().is_some_and(|(_, is_told)| is_told);
+            return is_told.then(|| "going on".to_owned());
+        };
+        let (since, is_told) = self.lasts.get_or_insert_with(|| (Instant::now(), false));
+        let is_new = since.elapsed() >= TROUBLE_AFTER && !std::mem::replace(is_told, true);
+        is_new.then(|| format!("waiting: {}; {TRIES_ON}", error.message()))
+    }
 }
 
 impl Progress {
@@ -37,7 +64,15 @@ impl Progress {
         // A bar would be in the way of whoever types.
         let bar = (!out.quiet && io::stderr().is_terminal() && !input.terminal).then(|| bar(input.size));
         let started = Instant::now();
-        Self { out, bar, read: Arc::clone(&input.read), started, line_due: started + LINE_EVERY, line_acked: 0 }
+        Self {
+            out,
+            bar,
+            read: Arc::clone(&input.read),
+            started,
+            line_due: started + LINE_EVERY,
+            line_acked: 0,
+            trouble: Trouble::default(),
+        }
     }
 
     /// Shows how many records are acked by now.
@@ -53,6 +88,15 @@ impl Progress {
                 return;
             }
             self.out.say(format!("{} acked, {rate}/s", counted(acked, "record")));
+        }
+    }
+
+    /// Says why it does not go on.
+    pub(super) fn trouble(&mut self, trouble: Option<&Error>) {
+        match (self.trouble.news(trouble), &self.bar) {
+            (Some(line), Some(bar)) => bar.println(line),
+            (Some(line), None) => self.out.say(line),
+            (None, _) => {}
         }
     }
 

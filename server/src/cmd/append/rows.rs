@@ -1,6 +1,12 @@
 //! Lines, JSON lines and CSV rows become records, each with its id: the source, `#`, and the number of its data line.
 
-use std::io::{BufRead, Read};
+use std::{
+    io::{self, BufRead, Read},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use jiff::tz::TimeZone;
@@ -137,7 +143,8 @@ fn field(value: &Value, name: &str) -> Option<String> {
 }
 
 struct Csv {
-    rows: csv::Reader<Box<dyn BufRead + Send>>,
+    rows: csv::Reader<Watched>,
+    watch: Arc<Watch>,
     row: csv::StringRecord,
     /// For each column, what stands before its value: `{"Name":` or `,"Name":`.
     before: Vec<Vec<u8>>,
@@ -147,7 +154,9 @@ struct Csv {
 
 impl Csv {
     fn new(input: Box<dyn BufRead + Send>, plan: &Plan) -> Result<Self, Failure> {
-        let mut rows = csv::ReaderBuilder::new().buffer_capacity(64 << 10).from_reader(input);
+        let watch = Arc::new(Watch::default());
+        let watched = Watched { input, watch: watch.clone() };
+        let mut rows = csv::ReaderBuilder::new().buffer_capacity(64 << 10).from_reader(watched);
         let wrong = |error: csv::Error| Failure::plain(format!("{} header: {}", plan.source, fault(&error)));
         let header = rows.headers().map_err(wrong)?.clone();
         if let Some(name) = header.iter().enumerate().find_map(|(at, name)| header.iter().take(at).find(|n| *n == name))
@@ -173,13 +182,19 @@ impl Csv {
             key: find(&plan.key_column)?,
             time: find(&plan.time_column)?,
             rows,
+            watch,
             row: csv::StringRecord::new(),
         })
     }
 
     fn next(&mut self, plan: &Plan) -> Result<Option<Record>, String> {
+        self.watch.row_bytes.store(0, Ordering::Relaxed);
         if !self.rows.read_record(&mut self.row).map_err(|error| fault(&error))? {
             return Ok(None);
+        }
+        // Such a row is well formed to the parser: its last field has swallowed the rest of the file.
+        if self.watch.has_open_quote() && self.row.iter().next_back().is_some_and(|cell| cell.contains('\n')) {
+            return Err("a quote that begins in this row is never closed".to_owned());
         }
         let names: usize = self.before.iter().map(Vec::len).sum();
         let mut value = Vec::with_capacity(names + self.row.as_slice().len() + 2 * self.before.len() + 8);
@@ -193,6 +208,40 @@ impl Csv {
         record.key = cell(self.key).map(|key| Bytes::copy_from_slice(key.as_bytes()));
         record.event_time_us = cell(self.time).map(|text| time::parse(text, &plan.zone)).transpose()?;
         Ok(Some(record))
+    }
+}
+
+/// What was seen of an input besides its rows.
+#[derive(Default)]
+struct Watch {
+    row_bytes: AtomicU64,
+    quotes: AtomicU64,
+    has_ended: AtomicBool,
+}
+
+impl Watch {
+    fn has_open_quote(&self) -> bool {
+        self.has_ended.load(Ordering::Relaxed) && !self.quotes.load(Ordering::Relaxed).is_multiple_of(2)
+    }
+}
+
+struct Watched {
+    input: Box<dyn BufRead + Send>,
+    watch: Arc<Watch>,
+}
+
+impl Read for Watched {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        let quotes = buffer[..count].iter().fold(0, |quotes, &byte| quotes + u64::from(byte == b'"'));
+        self.watch.quotes.fetch_add(quotes, Ordering::Relaxed);
+        self.watch.has_ended.store(count == 0, Ordering::Relaxed);
+        let row_bytes = self.watch.row_bytes.fetch_add(count as u64, Ordering::Relaxed);
+        if row_bytes > LINE_BYTES_MAX {
+            let wrong = format!("it is longer than {LINE_BYTES_MAX} bytes; is a quote left open?");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, wrong));
+        }
+        Ok(count)
     }
 }
 

@@ -49,6 +49,17 @@ fn a_line_break_in_quotes_is_one_row() {
 }
 
 #[test]
+fn a_quote_that_is_never_closed_swallows_nothing() {
+    let wrong = rows("a,b\n1,2\n3,\"x\n4,y\n", Format::Csv, plan(None, None)).expect_err("it is open");
+    assert_eq!(wrong.to_string(), "shop.csv line 2: a quote that begins in this row is never closed");
+    let long = format!("a,b\n3,\"x\n{}", "4,y\n".repeat(2 << 20));
+    let wrong = rows(&long, Format::Csv, plan(None, None)).expect_err("it is too long");
+    assert!(wrong.to_string().contains("line 1: it is longer than 4194304 bytes; is a quote left open?"), "{wrong}");
+    let records = rows("a,b\n1,\"x\ny\"", Format::Csv, plan(None, None)).expect("it is closed");
+    assert_eq!(values(&records), [r#"{"a":"1","b":"x\ny"}"#]);
+}
+
+#[test]
 fn a_bad_row_is_named_by_its_line() {
     let wrong = rows("a,b\n1,2\n3\n", Format::Csv, plan(None, None)).expect_err("a field is missing");
     assert_eq!(wrong.to_string(), "shop.csv line 2: it has 1 fields, the header has 2");
