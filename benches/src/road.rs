@@ -140,7 +140,7 @@ impl Road {
         let op = BatchOp { lane, batch_index: 0, base: Offset(self.position), batch: batch.clone() };
         let frame = Frame { lsn: self.lsn, time_us: 0, position: self.position, ops: vec![Op::Batch(op)] };
         self.position += u64::from(batch.record_count);
-        let pending = Pending { answer: Answer::Nobody, permit: None, rests_on: self.lsn };
+        let pending = Pending { answer: Answer::nobody(), permit: None, rests_on: self.lsn };
         assert!(self.inbox.push(Sequenced { frame: Some(frame), pending }).is_ok(), "the last one was taken");
     }
 }

@@ -1,27 +1,47 @@
 //! The answer that travels with a frame: decided in `sequence`, given when the frame is published.
 
-use crate::{
-    budget::Permit,
-    error::Refusal,
-    id::Lsn,
-    poison::Poisoned,
-    request::{Appended, ProducerOpened, TopicCreated},
-    ticket::Reply,
-};
+use std::fmt;
+
+use crate::{budget::Permit, error::Refusal, id::Lsn, poison::Poisoned, ticket::Reply};
 
 /// What will be said, and to whom.
-#[derive(Debug)]
-pub enum Answer {
-    /// To an append.
-    Append(Reply<Appended>, Result<Appended, Refusal>),
-    /// To a producer's registration.
-    Producer(Reply<ProducerOpened>, Result<ProducerOpened, Refusal>),
-    /// To a topic's creation.
-    Topic(Reply<TopicCreated>, Result<TopicCreated, Refusal>),
-    /// To a deletion.
-    Deleted(Reply<()>, Result<(), Refusal>),
+pub struct Answer(Option<Box<dyn Say>>);
+
+trait Say: Send {
+    /// Says what was decided.
+    fn say(self: Box<Self>);
+
+    /// Says no instead.
+    fn refuse(self: Box<Self>, refusal: Refusal);
+}
+
+impl<T: Send> Say for (Reply<T>, Result<T, Refusal>) {
+    fn say(self: Box<Self>) {
+        let (reply, answer) = *self;
+        reply.send(answer);
+    }
+
+    fn refuse(self: Box<Self>, refusal: Refusal) {
+        self.0.send(Err(refusal));
+    }
+}
+
+impl Answer {
+    /// To whoever asked.
+    pub fn to<T: Send + 'static>(reply: Reply<T>, answer: Result<T, Refusal>) -> Self {
+        Self(Some(Box::new((reply, answer))))
+    }
+
     /// Nobody asked: the engine's own frame.
-    Nobody,
+    pub fn nobody() -> Self {
+        Self(None)
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Answer" } else { "Answer to nobody" })
+    }
 }
 
 /// An answer on its way, with the room that it holds.
@@ -40,12 +60,8 @@ impl Pending {
     pub fn give(self) {
         // Room is given back before the answer: whoever is woken by the answer may ask for it.
         drop(self.permit);
-        match self.answer {
-            Answer::Append(reply, answer) => reply.send(answer),
-            Answer::Producer(reply, answer) => reply.send(answer),
-            Answer::Topic(reply, answer) => reply.send(answer),
-            Answer::Deleted(reply, answer) => reply.send(answer),
-            Answer::Nobody => {}
+        if let Some(answer) = self.answer.0 {
+            answer.say();
         }
     }
 
@@ -57,13 +73,9 @@ impl Pending {
 
     /// Says something else than what was decided.
     pub fn give_instead(self, refusal: Refusal) {
-        let answer = match self.answer {
-            Answer::Append(reply, _) => Answer::Append(reply, Err(refusal)),
-            Answer::Producer(reply, _) => Answer::Producer(reply, Err(refusal)),
-            Answer::Topic(reply, _) => Answer::Topic(reply, Err(refusal)),
-            Answer::Deleted(reply, _) => Answer::Deleted(reply, Err(refusal)),
-            Answer::Nobody => Answer::Nobody,
-        };
-        Self { answer, ..self }.give();
+        drop(self.permit);
+        if let Some(answer) = self.answer.0 {
+            answer.refuse(refusal);
+        }
     }
 }

@@ -28,6 +28,8 @@ use crate::{
     ticket::{Reply, Ticket, ticket},
 };
 
+pub mod groups;
+
 /// A log that is open for writing.
 #[derive(Clone)]
 pub struct Engine {

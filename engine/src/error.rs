@@ -27,6 +27,10 @@ pub enum Sized {
     Batches,
     /// Records in one append.
     Records,
+    /// Cursor commits in one append.
+    Commits,
+    /// What is kept beside a cursor, in bytes.
+    CursorMetadata,
 }
 
 /// One check of an append that did not hold.
@@ -42,6 +46,69 @@ pub struct FailedCheck {
     pub expected: Offset,
     /// What it is.
     pub actual: Offset,
+}
+
+/// A cursor or an assignment of an append that is not what the append says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CursorFault {
+    /// Its place in the request.
+    pub place: CursorPlace,
+    /// The group.
+    pub group: String,
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: Partition,
+    /// What is wrong.
+    pub why: CursorWhy,
+}
+
+/// Where in a request a cursor or an assignment is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CursorPlace {
+    /// A cursor commit.
+    Commit(usize),
+    /// A held-assignment check.
+    Check(usize),
+}
+
+/// Why a cursor may not move so, or an assignment does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CursorWhy {
+    /// The assignment has ended: the partition is another's, nobody's, or was set.
+    Fenced {
+        /// As sent.
+        epoch: u64,
+        /// The one that counts.
+        current: u64,
+        /// Who holds it now.
+        holder: Option<String>,
+    },
+    /// A member must say under which epoch it holds the partition.
+    EpochRequired,
+    /// Of a manual group, where the cursor is expected must be said.
+    ExpectedRequired,
+    /// The cursor is not where it was expected.
+    Elsewhere {
+        /// As sent.
+        expected: Offset,
+        /// Where it is.
+        actual: Offset,
+    },
+    /// Only a set moves a cursor back.
+    Backwards {
+        /// As sent.
+        asked: Offset,
+        /// Where it is.
+        current: Offset,
+    },
+    /// Behind the last published record.
+    BeyondEnd {
+        /// As sent.
+        asked: Offset,
+        /// The published end.
+        end: Offset,
+    },
 }
 
 /// One field of a topic's configuration that differs from what stands.
@@ -100,6 +167,92 @@ pub enum Refusal {
     GroupNotFound {
         /// The name as asked.
         group: String,
+    },
+    /// A group of that name exists with another configuration.
+    #[error("group exists with another configuration group={group} differences={differences:?}")]
+    GroupExists {
+        /// The name.
+        group: String,
+        /// What differs.
+        differences: Vec<Difference>,
+    },
+    /// The group has members, and it was not said that this does not matter.
+    #[error("group has members group={group} members={members:?}")]
+    GroupHasMembers {
+        /// The name.
+        group: String,
+        /// Who they are.
+        members: Vec<String>,
+    },
+    /// The group has changed since it was looked at.
+    #[error("group has changed group={group} expected={expected} actual={actual}")]
+    GroupChanged {
+        /// The name.
+        group: String,
+        /// The version as sent.
+        expected: u64,
+        /// The version that stands.
+        actual: u64,
+    },
+    /// A group's settings that do not go together.
+    #[error("group configuration invalid field={field}: {wrong}")]
+    GroupConfigInvalid {
+        /// The field.
+        field: &'static str,
+        /// What it should be.
+        wrong: &'static str,
+    },
+    /// The group does not read the topic that has this name now: it was made anew, or never belonged to the group.
+    #[error("start required group={group} topic={topic}")]
+    StartRequired {
+        /// The group.
+        group: String,
+        /// The topic.
+        topic: String,
+    },
+    /// A group cannot start where it was told to.
+    #[error("start out of range topic={topic} partition={partition} asked={asked} least={least} most={most:?}")]
+    StartOutOfRange {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: Partition,
+        /// As sent.
+        asked: Offset,
+        /// The first kept offset.
+        least: Offset,
+        /// The published end, when it was asked for more.
+        most: Option<Offset>,
+    },
+    /// Where a group is to start could not be looked up.
+    #[error("start unreadable topic={topic} partition={partition}: {cause}")]
+    StartUnreadable {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: Partition,
+        /// Why.
+        cause: String,
+    },
+    /// Cursors that may not move so, and assignments that do not hold; all of the first kind that fails.
+    #[error("cursors refused faults={faults:?}")]
+    CursorRefused {
+        /// Every one.
+        faults: Vec<CursorFault>,
+    },
+    /// As many groups as there may be.
+    #[error("too many groups limit={limit}")]
+    GroupsFull {
+        /// The limit.
+        limit: u64,
+    },
+    /// As many members as a group may have.
+    #[error("too many members group={group} limit={limit}")]
+    GroupFull {
+        /// The group.
+        group: String,
+        /// The limit.
+        limit: u64,
     },
     /// A name that is not `[a-z0-9][a-z0-9._-]{0,127}`.
     #[error("invalid name field={field} name={name}")]

@@ -34,6 +34,10 @@ number! {
     ProducerId(u64)
 }
 number! {
+    /// A consumer group's identity. A re-created name gets a new one. Counted from 1.
+    GroupId(u64)
+}
+number! {
     /// A segment's identity, in its file headers and in the tables. Counted from 1.
     SegmentId(u64)
 }

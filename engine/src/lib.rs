@@ -17,12 +17,14 @@ pub mod env;
 pub mod stage;
 pub mod poison;
 pub mod marks;
+pub mod fields;
 pub mod codec;
 pub mod record;
 pub mod batch;
 pub mod error;
 pub mod ticket;
 pub mod request;
+pub mod group;
 pub mod budget;
 pub mod answer;
 // The disk, and what is common to its files.

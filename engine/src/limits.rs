@@ -10,6 +10,8 @@ pub const BATCH_BYTES_MAX: usize = 4 << 20;
 pub const APPEND_BYTES_MAX: usize = 8 << 20;
 /// Batches in one append.
 pub const APPEND_BATCHES_MAX: usize = 1_024;
+/// Cursor commits in one append.
+pub const APPEND_COMMITS_MAX: usize = 16_384;
 /// Records in one append.
 pub const APPEND_RECORDS_MAX: usize = 65_536;
 /// One frame in the journal, header and padding included.
@@ -34,6 +36,20 @@ pub const PRODUCERS_MAX: usize = 100_000;
 pub const PRODUCER_WINDOW: usize = 256;
 /// The longest idle time that a nameless producer may state.
 pub const PRODUCER_IDLE_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1_000;
+/// Consumer groups of one shard.
+pub const GROUPS_MAX: usize = 10_000;
+/// Topics of one group.
+pub const GROUP_TOPICS_MAX: usize = 256;
+/// Partitions of all topics of one group.
+pub const GROUP_PARTITIONS_MAX: usize = 16_384;
+/// Members of one group.
+pub const MEMBERS_MAX: usize = 1_024;
+/// What is kept beside a cursor.
+pub const CURSOR_METADATA_BYTES_MAX: usize = 1 << 10;
+/// How long a member that is away keeps its partitions, in milliseconds: smallest, unless stated, largest.
+pub const SESSION_MS: [u32; 3] = [1_000, 10_000, 600_000];
+/// How long a member may take to give a partition back, in milliseconds: smallest, unless stated, largest.
+pub const DRAIN_MS: [u32; 3] = [0, 30_000, 3_600_000];
 /// Offsets, LSNs and positions stay below this, so that they fit a signed number everywhere.
 pub const NUMBER_MAX: u64 = (1 << 63) - 1;
 /// A response message to a reader that does not say.

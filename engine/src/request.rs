@@ -18,7 +18,7 @@ pub struct Append {
     pub stamp: Option<Stamp>,
     /// Conditions on the log, judged before the effects of this append. All must hold.
     pub checks: Vec<Check>,
-    /// Cursor commits in the same frame. Consumer groups are not served yet: any is refused as unknown.
+    /// Cursor commits in the same frame.
     pub commits: Vec<CursorCommit>,
 }
 
@@ -69,18 +69,40 @@ pub enum Check {
         /// What the next offset must be.
         next_offset: Offset,
     },
-    /// The group still has this assignment. Groups are not served yet: refused as unknown.
-    HeldAssignment {
-        /// The group's name.
-        group: String,
-    },
+    /// A member still holds this partition: fences an append that moves no cursor.
+    HeldAssignment(HeldAssignment),
 }
 
-/// Moves a group's cursor. Groups are not served yet: refused as unknown.
+/// Moves a cursor: in an append, or alone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CursorCommit {
     /// The group's name.
     pub group: String,
+    /// The topic's name.
+    pub topic: String,
+    /// The partition.
+    pub partition: Partition,
+    /// The next offset to read. Equal to the cursor: nothing happens.
+    pub next: Offset,
+    /// The epoch under which the partition is held; required of members.
+    pub epoch: Option<u64>,
+    /// Where the cursor is expected to be; required of manual groups.
+    pub expected: Option<Offset>,
+    /// Kept beside the cursor, at most 1 KiB.
+    pub metadata: Bytes,
+}
+
+/// That a member still holds a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldAssignment {
+    /// The group's name.
+    pub group: String,
+    /// The topic's name.
+    pub topic: String,
+    /// The partition.
+    pub partition: Partition,
+    /// The epoch under which it is held.
+    pub epoch: u64,
 }
 
 /// An append that is durable.

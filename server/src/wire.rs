@@ -7,8 +7,8 @@ use tillroll_engine::{
     id::{Offset, Partition},
     limits,
     request::{
-        Append, AppendBatch, Appended, AppendedBatch, Check, Content, CursorCommit, ProducerOpened, Stamp, Start,
-        TopicConfig, TopicView,
+        Append, AppendBatch, Appended, AppendedBatch, Check, Content, CursorCommit, HeldAssignment, ProducerOpened,
+        Stamp, Start, TopicConfig, TopicView,
     },
 };
 use tillroll_proto::{reason::key, v1};
@@ -42,7 +42,7 @@ pub fn append(request: v1::AppendRequest) -> Result<Append, Facts> {
             answered_below: stamp.answered_below,
         }),
         checks: checks.collect::<Result<_, _>>()?,
-        commits: request.commits.into_iter().map(|commit| CursorCommit { group: commit.group }).collect(),
+        commits: request.commits.into_iter().map(cursor_commit).collect(),
     })
 }
 
@@ -79,7 +79,25 @@ fn append_check(index: usize, check: v1::Check) -> Result<Check, Facts> {
             partition: Partition(expected.partition),
             next_offset: Offset(expected.next_offset),
         }),
-        Some(v1::check::Kind::Assignment(held)) => Ok(Check::HeldAssignment { group: held.group }),
+        Some(v1::check::Kind::Assignment(held)) => Ok(Check::HeldAssignment(HeldAssignment {
+            group: held.group,
+            topic: held.topic,
+            partition: Partition(held.partition),
+            epoch: held.assignment_epoch,
+        })),
+    }
+}
+
+/// A cursor commit as the engine takes it.
+pub fn cursor_commit(commit: v1::CursorCommit) -> CursorCommit {
+    CursorCommit {
+        group: commit.group,
+        topic: commit.topic,
+        partition: Partition(commit.partition),
+        next: Offset(commit.next_offset),
+        epoch: commit.assignment_epoch,
+        expected: commit.expected_offset.map(Offset),
+        metadata: commit.metadata,
     }
 }
 

@@ -10,7 +10,7 @@ use tillroll_engine::{
     error::Refusal,
     id::{Lane, Offset, Partition, TopicId},
     record::RecordSet,
-    request::Appended,
+    request::{Appended, CursorCommit},
     ticket::Ticket,
 };
 
@@ -38,6 +38,8 @@ pub struct Part {
     pub values: Vec<Vec<u8>>,
 }
 
+use crate::members::Members;
+
 /// An append that was made.
 #[derive(Debug)]
 pub struct Entry {
@@ -45,6 +47,8 @@ pub struct Entry {
     pub parts: Vec<Part>,
     /// The producer's sequence, when it was stamped.
     pub sequence: Option<u64>,
+    /// Cursors that it moves.
+    pub commits: Vec<CursorCommit>,
     /// What became of it.
     pub outcome: Outcome,
 }
@@ -62,6 +66,8 @@ pub struct Ledger {
     pub doomed: Vec<TopicId>,
     /// Topics whose deletion was acked.
     pub deleted: Vec<TopicId>,
+    /// The consumer group.
+    pub members: Members,
 }
 
 /// A promise that was broken. The text names it.
@@ -79,11 +85,14 @@ impl Ledger {
                 Some(Err(refusal)) => entry.outcome = Outcome::Refused(refusal),
             }
         }
+        let entries = &self.entries;
+        self.members.collect(|number| matches!(entries[number].outcome, Outcome::Acked(_)));
     }
 
     /// The process is gone: what has no answer will never get one.
     pub fn crash(&mut self) {
         self.collect();
+        self.members.crash();
         for entry in &mut self.entries {
             if let Outcome::Pending(ticket) = &entry.outcome {
                 // What was never taken up must not be in the log. Stamped ones are sent again under their sequence.
@@ -114,7 +123,8 @@ impl Ledger {
                 return Err(format!("P1 topic {} was deleted, acked, and is back", topic.name));
             }
         }
-        self.check_whole(&found)
+        self.check_whole(&found)?;
+        self.members.check(engine, |number| found.contains_key(&number))
     }
 
     fn is_doomed(&self, entry: &Entry) -> bool {

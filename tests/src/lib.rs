@@ -4,4 +4,5 @@
 
 pub mod dice;
 pub mod ledger;
+pub mod members;
 pub mod world;

@@ -16,7 +16,7 @@ use tillroll_engine::{
     error::Refusal,
     id::{Lane, Offset, Partition, TopicId},
     open::{OpenError, OpenReport},
-    request::{Append, AppendBatch, Check, Content, InitProducer, Stamp, TopicConfig},
+    request::{Append, AppendBatch, Appended, Check, Content, CursorCommit, InitProducer, Stamp, TopicConfig},
     settings::Settings,
     ticket::Ticket,
 };
@@ -24,6 +24,7 @@ use tillroll_engine::{
 use crate::{
     dice::Dice,
     ledger::{Broken, Entry, Ledger, Outcome, Part, value},
+    members::is_of_cursor,
 };
 
 /// The named producer of the workload.
@@ -86,6 +87,23 @@ impl World {
     }
 }
 
+impl World {
+    /// Appends, and again when there was no room for it.
+    pub fn append(&mut self, request: &Append) -> Option<Result<Appended, Refusal>> {
+        for _ in 0..100 {
+            let ticket = self.engine.try_append(request.clone());
+            match self.wait(&ticket)? {
+                Err(Refusal::JournalFull { .. } | Refusal::DiskFull { .. }) => {
+                    self.env.advance(200_000);
+                    self.driver.steps(1_000);
+                }
+                answer => return Some(answer),
+            }
+        }
+        None
+    }
+}
+
 /// Operations against a world, remembered in a ledger.
 pub struct Workload {
     dice: Dice,
@@ -112,6 +130,7 @@ impl Workload {
             let created = world.wait(&ticket)?.ok()?;
             self.ledger.topics.insert(name.to_owned(), (created.topic.id, partitions));
         }
+        self.ledger.members.prepare(world)?;
         self.register(world)
     }
 
@@ -131,7 +150,7 @@ impl Workload {
             return Ok(());
         }
         for _ in 0..count {
-            match self.dice.below(21) {
+            match self.dice.below(25) {
                 0..=8 => self.append(world, true),
                 9..=11 => self.append(world, false),
                 12 => self.retry(world)?,
@@ -141,6 +160,10 @@ impl Workload {
                 17 => world.engine.ask_checkpoint(),
                 18 => self.churn(world),
                 19 => self.withdraw(),
+                20 | 21 => self.ledger.members.churn(world, &mut self.dice),
+                22 => self.ledger.members.commit(&world.engine, &mut self.dice),
+                23 if self.dice.one_in(2) => self.ledger.members.set(world),
+                23 => self.ledger.members.commit_fenced(world)?,
                 _ => world.driver.steps(200),
             }
             world.driver.steps(self.dice.below(24));
@@ -175,9 +198,13 @@ impl Workload {
         }
         let sequence = (stamped && self.epoch > 0).then_some(self.next_sequence);
         self.next_sequence += u64::from(sequence.is_some());
-        let append = self.request(&parts, sequence);
+        let mut append = self.request(&parts, sequence, &[]);
+        if self.dice.one_in(3) {
+            self.ledger.members.join_append(&world.engine, &mut self.dice, number, &mut append);
+        }
+        let commits = append.commits.clone();
         let outcome = Outcome::Pending(world.engine.try_append(append));
-        self.ledger.entries.push(Entry { parts, sequence, outcome });
+        self.ledger.entries.push(Entry { parts, sequence, commits, outcome });
         // A refusal at the door consumed no sequence: what comes after would be a gap.
         self.ledger.collect();
         if matches!(self.ledger.entries[number].outcome, Outcome::Refused(_)) && sequence.is_some() {
@@ -186,7 +213,7 @@ impl Workload {
     }
 
     /// The append of an entry, with the same bytes every time.
-    fn request(&self, parts: &[Part], sequence: Option<u64>) -> Append {
+    fn request(&self, parts: &[Part], sequence: Option<u64>, commits: &[CursorCommit]) -> Append {
         let batch = |part: &Part| {
             let plain = record_set(&part.values);
             let packed = part.values.len().is_multiple_of(3);
@@ -199,7 +226,7 @@ impl Workload {
             sequence,
             answered_below: 0,
         });
-        Append { batches: parts.iter().map(batch).collect(), stamp, ..Append::default() }
+        Append { batches: parts.iter().map(batch).collect(), stamp, commits: commits.to_vec(), ..Append::default() }
     }
 
     /// Sends an accepted append once more: the same answer, or none of it is true any more.
@@ -210,7 +237,7 @@ impl Workload {
         });
         let Some((number, first)) = acked else { return Ok(()) };
         let entry = &self.ledger.entries[number];
-        let ticket = world.engine.try_append(self.request(&entry.parts, entry.sequence));
+        let ticket = world.engine.try_append(self.request(&entry.parts, entry.sequence, &entry.commits));
         match world.wait(&ticket) {
             Some(Ok(again)) => {
                 let same = |a: &Lane, b: &Lane, x: Offset, y: Offset| a == b && x == y;
@@ -226,6 +253,8 @@ impl Workload {
                 Refusal::Overloaded { .. }
                 | Refusal::OutcomeUnknown(_)
                 | Refusal::Poisoned(_)
+                | Refusal::JournalFull { .. }
+                | Refusal::DiskFull { .. }
                 | Refusal::SequenceForgotten { .. },
             )) => Ok(()),
             Some(Err(refusal)) => Err(format!("P4 append {number} was acked and a retry was refused: {refusal}")),
@@ -249,9 +278,9 @@ impl Workload {
         let (topic, lane) = self.lanes().remove(0);
         let parts = vec![Part { topic: topic.clone(), lane, values: vec![value(number, 0, 0, 5)] }];
         let check = Check::NextOffset { topic, partition: lane.partition, next_offset: Offset(1 << 40) };
-        let append = Append { checks: vec![check], ..self.request(&parts, None) };
+        let append = Append { checks: vec![check], ..self.request(&parts, None, &[]) };
         let outcome = Outcome::Pending(world.engine.try_append(append));
-        self.ledger.entries.push(Entry { parts, sequence: None, outcome });
+        self.ledger.entries.push(Entry { parts, sequence: None, commits: Vec::new(), outcome });
     }
 
     /// Reads a lane whole: what was seen must stay.
@@ -281,8 +310,8 @@ impl Workload {
         let lane = Lane { topic: id, partition: Partition(0) };
         let values = (0..30).map(|place| value(number, 0, place, 300)).collect();
         let parts = vec![Part { topic: "brief".to_owned(), lane, values }];
-        let outcome = Outcome::Pending(world.engine.try_append(self.request(&parts, None)));
-        self.ledger.entries.push(Entry { parts, sequence: None, outcome });
+        let outcome = Outcome::Pending(world.engine.try_append(self.request(&parts, None, &[])));
+        self.ledger.entries.push(Entry { parts, sequence: None, commits: Vec::new(), outcome });
         world.driver.steps(self.dice.below(200));
         let ticket = world.engine.delete_topic("brief", id);
         if let Some(Ok(())) = world.wait(&ticket) {
@@ -320,12 +349,13 @@ impl Workload {
             .filter_map(|(number, entry)| entry.sequence.map(|sequence| (sequence, number)))
             .collect();
         again.sort_unstable();
-        let newest = again.len().saturating_sub(12);
-        for (sequence, number) in again.drain(newest..) {
+        // All that may have been lost, and the newest that were not.
+        again.retain(|(sequence, _)| sequence + 12 > highest);
+        for (sequence, number) in again {
             let was_present = self.ledger.is_present(number);
-            let request = self.request(&self.ledger.entries[number].parts.clone(), Some(sequence));
-            let ticket = world.engine.try_append(request);
-            let answer = world.wait(&ticket).ok_or("an append after a restart was never answered")?;
+            let entry = &self.ledger.entries[number];
+            let request = self.request(&entry.parts, Some(sequence), &entry.commits);
+            let answer = world.append(&request).ok_or("an append after a restart was never answered")?;
             match answer {
                 Ok(appended) if appended.duplicate == was_present => {
                     self.ledger.entries[number].outcome = Outcome::Acked(appended);
@@ -333,6 +363,10 @@ impl Workload {
                 // What came before it was lost with the crash: it can only be a gap now.
                 Err(Refusal::SequenceGap { .. }) if sequence > highest + 1 && !was_present => {
                     self.ledger.entries[number].outcome = Outcome::Refused(Refusal::Stopping);
+                }
+                // So was the assignment under which it moves a cursor.
+                Err(refusal) if is_of_cursor(&refusal) && !was_present => {
+                    self.ledger.entries[number].outcome = Outcome::Refused(refusal);
                 }
                 other => {
                     return Err(format!("P4 append {number} (sequence {sequence}, present {was_present}): {other:?}"));

@@ -22,7 +22,7 @@ use tillroll_tests::{
 };
 
 /// Operations of the scripted workload.
-const OPERATIONS: usize = 225;
+const OPERATIONS: usize = 260;
 
 /// Runs the workload on a new disk under `plan`; the disk may be dead afterwards.
 fn run(seed: u64, operations: usize, plan: impl FnOnce(&SimDisk)) -> Result<(SimDisk, Workload), Broken> {
@@ -267,7 +267,7 @@ fn a_failure_of_every_call_of_a_recovery_breaks_no_promise() {
         let measured = disk.snapshot();
         drop(World::open(&measured, settings(), seed));
         let calls = measured.changes();
-        let shown = workload.ledger.seen.clone();
+        let shown = (workload.ledger.seen.clone(), workload.ledger.members.epochs.clone());
         for (nth, fault) in (1..=calls).flat_map(|nth| faults.map(|fault| (nth, fault))) {
             let kind = fail_recovery_at((&disk, &mut workload), seed, (nth, fault))
                 .map_err(|broken| format!("{broken}\n  {fault:?} at call {nth} of the recovery"))?;
@@ -275,7 +275,8 @@ fn a_failure_of_every_call_of_a_recovery_breaks_no_promise() {
                 *struck.lock().expect("no panic").entry(kind).or_default() += 1;
             }
             // What one recovery showed binds those after it, and no other branch.
-            workload.ledger.seen.clone_from(&shown);
+            workload.ledger.seen.clone_from(&shown.0);
+            workload.ledger.members.epochs.clone_from(&shown.1);
         }
         Ok(None)
     });

@@ -14,7 +14,8 @@ use crate::{
     budget::Permit,
     codec::Codec,
     error::{Refusal, Sized},
-    id::{Partition, TopicId},
+    group::{GroupChange, Join, Joined, Leave, NewGroup, Release, SetCursors},
+    id::{GroupId, Lane, Offset, Partition, TopicId},
     journal::{
         frame::FRAME_HEADER_BYTES,
         op::{BatchOp, Op},
@@ -22,7 +23,8 @@ use crate::{
     limits,
     record::{self, RecordFault, RecordLimits},
     request::{
-        Append, AppendBatch, Appended, Check, Content, InitProducer, ProducerOpened, Stamp, TopicConfig, TopicCreated,
+        Append, AppendBatch, Appended, Check, Content, CursorCommit, InitProducer, ProducerOpened, Stamp, TopicConfig,
+        TopicCreated,
     },
     table::{Applied, row::TopicRow},
     ticket::Reply,
@@ -52,6 +54,34 @@ pub enum Request {
     DeleteTopic(String, TopicId, Reply<()>),
     /// A deleted topic's files are gone: nobody waits for this.
     ForgetTopic(TopicId),
+    /// A consumer group's creation, with the cursors that its start is.
+    CreateGroup(NewGroup, Vec<(Lane, Offset)>, Reply<(GroupId, bool)>),
+    /// Cursors to be set; answered with where they were.
+    SetCursors(SetCursors, Reply<Vec<(Partition, Offset)>>),
+    /// A member joins.
+    Join(Join, Reply<Joined>),
+    /// Anything else about a consumer group.
+    Group(GroupRequest, Reply<()>),
+}
+
+/// What may be asked of a consumer group and is answered with done or not.
+#[derive(Debug)]
+pub enum GroupRequest {
+    /// Its deletion.
+    Delete {
+        /// Its name.
+        name: String,
+        /// Also when it has members.
+        with_members: bool,
+    },
+    /// Other settings.
+    Change(GroupChange),
+    /// Cursor commits, all or nothing.
+    Commit(Vec<CursorCommit>),
+    /// Partitions given back.
+    Release(Release),
+    /// A member's end.
+    Leave(Leave),
 }
 
 impl Request {
@@ -63,6 +93,10 @@ impl Request {
             Self::CreateTopic(_, _, _, reply) => reply.take_up(),
             Self::DeleteTopic(_, _, reply) => reply.take_up(),
             Self::ForgetTopic(_) => true,
+            Self::CreateGroup(_, _, reply) => reply.take_up(),
+            Self::SetCursors(_, reply) => reply.take_up(),
+            Self::Join(_, reply) => reply.take_up(),
+            Self::Group(_, reply) => reply.take_up(),
         }
     }
 
@@ -74,6 +108,10 @@ impl Request {
             Self::CreateTopic(_, _, _, reply) => reply.send(Err(refusal)),
             Self::DeleteTopic(_, _, reply) => reply.send(Err(refusal)),
             Self::ForgetTopic(_) => {}
+            Self::CreateGroup(_, _, reply) => reply.send(Err(refusal)),
+            Self::SetCursors(_, reply) => reply.send(Err(refusal)),
+            Self::Join(_, reply) => reply.send(Err(refusal)),
+            Self::Group(_, reply) => reply.send(Err(refusal)),
         }
     }
 }
@@ -97,6 +135,8 @@ pub struct AdmittedAppend {
     pub stamp: Option<Stamp>,
     /// What must hold.
     pub checks: Vec<Check>,
+    /// Cursors that move in the same frame.
+    pub commits: Vec<CursorCommit>,
     /// XXH3-64 of what was asked: names, partitions as asked, the batches' checksums and counts.
     pub content_hash: u64,
     /// A topic was missing: refused with this, unless the stamp shows a retry of an append that was accepted.
@@ -137,19 +177,22 @@ pub fn is_own_name(name: &str) -> bool {
 /// Looks at every record of an append, and gives every batch its partition.
 pub fn admit(append: Append, applied: &RwLock<Applied>, frame_bytes_max: usize) -> Result<AdmittedAppend, Refusal> {
     check_counts(&append)?;
-    if let Some(group) = first_group(&append) {
-        return Err(Refusal::GroupNotFound { group });
-    }
+    check_commits(&append)?;
     if let Some(stamp) = &append.stamp
         && !is_own_name(&stamp.producer)
     {
         check_name("producer.producer_id", &stamp.producer)?;
     }
     let content_hash = content_hash(&append);
-    let mut admitted =
-        AdmittedAppend { stamp: append.stamp, checks: append.checks, content_hash, ..Default::default() };
+    let mut admitted = AdmittedAppend {
+        stamp: append.stamp,
+        checks: append.checks,
+        commits: append.commits,
+        content_hash,
+        ..Default::default()
+    };
     admitted.names = append.batches.iter().map(|batch| batch.topic.clone()).collect();
-    let (mut records, mut frame_bytes) = (0_usize, FRAME_HEADER_BYTES + 64);
+    let (mut records, mut frame_bytes) = (0_usize, FRAME_HEADER_BYTES + 64 + commits_bytes(&admitted.commits));
     for (index, batch) in append.batches.into_iter().enumerate() {
         let topic = match topic_of(&batch, applied) {
             Ok(topic) => topic,
@@ -205,12 +248,14 @@ fn content_bytes(batch: &AppendBatch) -> usize {
     }
 }
 
-fn first_group(append: &Append) -> Option<String> {
-    let held = append.checks.iter().find_map(|check| match check {
-        Check::HeldAssignment { group } => Some(group.clone()),
-        Check::NextOffset { .. } => None,
-    });
-    append.commits.first().map(|commit| commit.group.clone()).or(held)
+fn check_commits(append: &Append) -> Result<(), Refusal> {
+    let (count, max) = (append.commits.len(), limits::APPEND_COMMITS_MAX);
+    if count > max {
+        return Err(too_large(Sized::Commits, None, max, count));
+    }
+    let metadata = append.commits.iter().map(|commit| commit.metadata.len()).max().unwrap_or(0);
+    let max = limits::CURSOR_METADATA_BYTES_MAX;
+    if metadata > max { Err(too_large(Sized::CursorMetadata, None, max, metadata)) } else { Ok(()) }
 }
 
 /// The topic of a batch, with the pin and the partition looked at.
@@ -322,6 +367,11 @@ fn part_bytes(part: &Part) -> usize {
     Op::Batch(op).encoded_bytes()
 }
 
+/// Bytes that cursor commits take in their frame.
+fn commits_bytes(commits: &[CursorCommit]) -> usize {
+    commits.iter().map(|commit| 64 + commit.metadata.len()).sum()
+}
+
 /// What was asked, as one number. The stamp, the checks and what the sender needs are not part of it.
 fn content_hash(append: &Append) -> u64 {
     let mut hash = Xxh3::new();
@@ -342,6 +392,16 @@ fn content_hash(append: &Append) -> u64 {
                 hash.update(&encoded.record_count.to_le_bytes());
             }
         }
+    }
+    for commit in &append.commits {
+        for text in [&commit.group, &commit.topic] {
+            hash.update(&(text.len() as u64).to_le_bytes());
+            hash.update(text.as_bytes());
+        }
+        hash.update(&commit.partition.0.to_le_bytes());
+        hash.update(&commit.next.0.to_le_bytes());
+        hash.update(&(commit.metadata.len() as u64).to_le_bytes());
+        hash.update(&commit.metadata);
     }
     hash.digest()
 }

@@ -3,6 +3,8 @@
 //! The order: tail entries in place → tables applied → one store of the published mark → waiters woken → answers, in
 //! order. Before the mark moves nobody sees any of it; after it, everybody all of it.
 
+pub mod watch;
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
@@ -16,6 +18,8 @@ use crate::{
 };
 
 use parking_lot::Mutex;
+
+use watch::Watch;
 
 /// The tips of published groups, newest last: where in the journal a checkpoint may cut. Bounded by the groups that
 /// fit into the journal.
@@ -82,6 +86,7 @@ impl Applier {
 /// The publish stage.
 pub struct Publisher {
     applier: Applier,
+    watch: Arc<Watch>,
     marks: Arc<Marks>,
     poison: Arc<Poison>,
     inbox: Arc<Queue<Group>>,
@@ -94,13 +99,14 @@ impl Publisher {
     /// checkpoint again.
     pub fn new(
         applier: Applier,
+        watch: Arc<Watch>,
         marks: Arc<Marks>,
         poison: Arc<Poison>,
         inbox: Arc<Queue<Group>>,
         checkpointer: Bell,
         bell: Bell,
     ) -> Self {
-        Self { applier, marks, poison, inbox, checkpointer, bell }
+        Self { applier, watch, marks, poison, inbox, checkpointer, bell }
     }
 }
 
@@ -130,6 +136,7 @@ impl Stage for Publisher {
                 self.checkpointer.ring();
             }
             self.applier.tail.wake(grown);
+            self.watch.wake(&group.frames);
             for topic in ended {
                 self.applier.tail.end_topic(topic);
             }

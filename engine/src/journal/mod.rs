@@ -15,6 +15,7 @@ use crate::{
 
 pub mod control;
 pub mod frame;
+pub mod group_op;
 pub mod op;
 pub mod pool;
 pub mod scan;

@@ -11,6 +11,7 @@ use crate::{
     disk::aligned::AlignedBuf,
     header::take,
     id::{Lane, Offset, Partition, ProducerId, TopicId},
+    journal::group_op::GroupOp,
     request::TopicConfig,
 };
 
@@ -20,7 +21,7 @@ pub const OP_HEADER_BYTES: usize = 8;
 /// Where a batch's data begins in its operation.
 pub const BATCH_DATA_AT: usize = OP_HEADER_BYTES + BATCH_FIXED_BYTES;
 
-/// Operation kinds. 16 to 31 are reserved for groups: create, delete, set, cursor commit, member, assignment, pause.
+/// Operation kinds. 16 to 31 belong to groups.
 mod kind {
     pub(super) const BATCH: u16 = 1;
     pub(super) const STAMP: u16 = 2;
@@ -29,8 +30,25 @@ mod kind {
     pub(super) const TOPIC_CREATE: u16 = 5;
     pub(super) const TOPIC_DELETE: u16 = 6;
     pub(super) const TOPIC_FORGET: u16 = 7;
-    pub(super) const ALL: [u16; 7] =
-        [BATCH, STAMP, PRODUCER_OPEN, PRODUCER_EXPIRE, TOPIC_CREATE, TOPIC_DELETE, TOPIC_FORGET];
+    pub(super) const ALL: [u16; 15] = [
+        BATCH,
+        STAMP,
+        PRODUCER_OPEN,
+        PRODUCER_EXPIRE,
+        TOPIC_CREATE,
+        TOPIC_DELETE,
+        TOPIC_FORGET,
+        group::CREATE,
+        group::DELETE,
+        group::CHANGE,
+        group::COMMIT,
+        group::SET,
+        group::MEMBER,
+        group::MEMBER_GONE,
+        group::ASSIGN,
+    ];
+
+    use crate::journal::group_op::kind as group;
 }
 
 const BATCH_FIXED_BYTES: usize = 40;
@@ -55,6 +73,8 @@ pub enum Op {
     TopicDelete(TopicId),
     /// A deleted topic's files are gone, and nothing needs its tombstone any more.
     TopicForget(TopicId),
+    /// Something became of a consumer group.
+    Group(GroupOp),
 }
 
 /// Records at the end of a lane.
@@ -143,6 +163,7 @@ impl Op {
             Self::ProducerOpen(op) => PRODUCER_OPEN_FIXED_BYTES + op.name.len(),
             Self::ProducerExpire(_) | Self::TopicDelete(_) | Self::TopicForget(_) => 8,
             Self::TopicCreate(op) => TOPIC_CREATE_FIXED_BYTES + op.name.len(),
+            Self::Group(op) => op.encode().len(),
         }
     }
 
@@ -155,6 +176,7 @@ impl Op {
             Self::TopicCreate(_) => kind::TOPIC_CREATE,
             Self::TopicDelete(_) => kind::TOPIC_DELETE,
             Self::TopicForget(_) => kind::TOPIC_FORGET,
+            Self::Group(op) => op.kind(),
         }
     }
 
@@ -185,6 +207,7 @@ impl Op {
             Self::ProducerExpire(producer) => out.push(&producer.0.to_le_bytes()),
             Self::TopicDelete(topic) | Self::TopicForget(topic) => out.push(&topic.0.to_le_bytes()),
             Self::TopicCreate(op) => encode_topic(op, out),
+            Self::Group(op) => out.push(&op.encode()),
         }
         out.pad(8);
         data
@@ -311,6 +334,7 @@ fn decode_one(kind: u16, bytes: &Bytes) -> Result<Op, Unread> {
                 name: text(TOPIC_CREATE_FIXED_BYTES)?,
             }))
         }
+        kind if kind::ALL.contains(&kind) => GroupOp::decode(kind, bytes).map(Op::Group).ok_or(Unread::Shape),
         _ => Err(Unread::Kind),
     }
 }

@@ -1,5 +1,11 @@
 use super::*;
-use crate::header::golden;
+use crate::{
+    group::{BelowHead, GroupConfig, LostWhy, Mode, Rule},
+    header::golden,
+    id::GroupId,
+    journal::group_op::{GroupCreate, GroupSettings},
+    request::Start,
+};
 
 fn batch() -> Op {
     // A `RecordSet` of one record: key "k", value "value".
@@ -26,6 +32,44 @@ fn one_of_each() -> Vec<Op> {
         Op::TopicCreate(TopicCreateOp { topic: TopicId(7), config, name: "orders".into() }),
         Op::TopicDelete(TopicId(8)),
         Op::TopicForget(TopicId(9)),
+    ]
+    .into_iter()
+    .chain(of_groups().into_iter().map(Op::Group))
+    .collect()
+}
+
+fn of_groups() -> Vec<GroupOp> {
+    let (group, lane) = (GroupId(10), Lane { topic: TopicId(7), partition: Partition(3) });
+    let config = GroupConfig {
+        mode: Mode::Members,
+        rule: Some(Rule::CoPartitioned),
+        start: Start::AppendTime(-5),
+        below_head: BelowHead::Fail,
+        session_ms: 10_000,
+        drain_ms: 30_000,
+    };
+    let (name, topics, cursors) = ("mailer".into(), vec![(TopicId(7), "orders".into())], vec![(lane, Offset(4))]);
+    vec![
+        GroupOp::Create(GroupCreate { group, name, config, topics, cursors }),
+        GroupOp::Delete(group),
+        GroupOp::Change(GroupSettings {
+            group,
+            paused: Some("stocktaking".into()),
+            below_head: BelowHead::Earliest,
+            topics: vec![(TopicId(8), "returns".into(), 8)],
+        }),
+        GroupOp::Commit { group, lane, next: Offset(5), metadata: Bytes::from_static(b"m") },
+        GroupOp::Set { group, lane, next: Offset(1), epoch: 3, reason: "again".into() },
+        GroupOp::Member { group, member: "m-0".into(), instance: "i-1".into(), client: "test".into() },
+        GroupOp::MemberGone { group, member: "m-0".into() },
+        GroupOp::Assign {
+            group,
+            lane,
+            epoch: 4,
+            holder: Some("m-0".into()),
+            is_draining: true,
+            lost: Some(LostWhy::SessionExpired),
+        },
     ]
 }
 
@@ -55,26 +99,29 @@ fn every_kind_reads_back_and_matches_its_golden_bytes() {
     golden::check("operations", &body);
     let kinds: Vec<u16> = ops.iter().map(Op::kind).collect();
     assert_eq!(kinds, kind::ALL, "none is left out");
-    assert_eq!(check(&body, 7), Ok(()));
-    assert_eq!(decode(&body.into(), 7), Ok(ops));
+    assert_eq!(check(&body, 15), Ok(()));
+    assert_eq!(decode(&body.into(), 15), Ok(ops));
 }
 
 #[test]
 fn a_cut_body_or_a_wrong_count_is_refused() {
     let body = encoded(&one_of_each());
     for cut in 0..body.len() {
-        assert!(check(&body[..cut], 7).is_err(), "cut at {cut}");
-        assert!(decode(&Bytes::copy_from_slice(&body[..cut]), 7).is_err(), "cut at {cut}");
+        assert!(check(&body[..cut], 15).is_err(), "cut at {cut}");
+        assert!(decode(&Bytes::copy_from_slice(&body[..cut]), 15).is_err(), "cut at {cut}");
     }
-    assert_eq!(check(&body, 6), Err(OpFault::Malformed { kind: 0, at: body.len() - 16 }));
-    assert_eq!(check(&body, 8), Err(OpFault::Malformed { kind: 0, at: body.len() }));
+    assert_eq!(
+        check(&body, 14),
+        Err(OpFault::Malformed { kind: 0, at: body.len() - one_of_each()[14].encoded_bytes() })
+    );
+    assert_eq!(check(&body, 16), Err(OpFault::Malformed { kind: 0, at: body.len() }));
 }
 
 #[test]
 fn an_unknown_kind_or_flag_is_refused_before_it_is_read() {
     let mut body = encoded(&[Op::TopicDelete(TopicId(8))]);
-    body[0] = 16;
-    assert_eq!(check(&body, 1), Err(OpFault::Unknown { kind: 16, flags: 0 }));
+    body[0] = 31;
+    assert_eq!(check(&body, 1), Err(OpFault::Unknown { kind: 31, flags: 0 }));
     (body[0], body[2]) = (6, 1);
     assert_eq!(check(&body, 1), Err(OpFault::Unknown { kind: 6, flags: 1 }));
 }

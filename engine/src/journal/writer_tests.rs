@@ -42,7 +42,7 @@ fn writer(disk: &SimDisk, inbox: &Arc<Queue<Sequenced>>, outbox: &Arc<Queue<Grou
 
 fn sequenced(lsn: u64, position: u64, ops: Vec<Op>) -> Sequenced {
     let frame = Frame { lsn: Lsn(lsn), time_us: 1_700_000_000_000_000, position, ops };
-    let pending = Pending { answer: Answer::Nobody, permit: None, rests_on: Lsn(lsn) };
+    let pending = Pending { answer: Answer::nobody(), permit: None, rests_on: Lsn(lsn) };
     Sequenced { frame: Some(frame), pending }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::AtomicU64};
 
 use crate::{
     admit::{Admitted, SharedApplied, room::Room},
-    commit::{Applier, Publisher, Tips},
+    commit::{Applier, Publisher, Tips, watch::Watch},
     disk::{Disk, DiskFile, aligned::AlignedPool},
     flush::{Wishes, Written, checkpoint, flusher},
     journal::{
@@ -61,6 +61,7 @@ pub(super) struct Shared {
     pub(super) room: Arc<Room>,
     pub(super) next_segment: Arc<AtomicU64>,
     pub(super) controls: Arc<Queue<Admitted>>,
+    pub(super) watch: Arc<Watch>,
     pub(super) bells: Bells,
 }
 
@@ -183,6 +184,7 @@ impl Road {
         let (marks, poison) = (shared.marks.clone(), shared.poison.clone());
         let publisher = Publisher::new(
             shared.applier(),
+            shared.watch.clone(),
             marks,
             poison,
             durable,

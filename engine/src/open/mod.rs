@@ -13,7 +13,7 @@ use parking_lot::RwLock;
 
 use crate::{
     admit::{Admitted, SharedApplied, room::Room},
-    commit::Tips,
+    commit::{Tips, watch::Watch},
     disk::{
         self, DirLock, Disk, Mode,
         aligned::{AlignedBuf, AlignedPool},
@@ -96,6 +96,7 @@ pub(crate) struct Parts {
     pub(crate) syncs: Arc<AtomicU64>,
     pub(crate) appends: Arc<Queue<Admitted>>,
     pub(crate) controls: Arc<Queue<Admitted>>,
+    pub(crate) watch: Arc<Watch>,
     pub(crate) checkpointer: Bell,
     pub(crate) stopping: AtomicBool,
     pub(crate) _lock: Box<dyn DirLock>,
@@ -257,6 +258,7 @@ fn build(
         syncs: road.syncs,
         appends: road.appends,
         controls: shared.controls,
+        watch: shared.watch,
         checkpointer: shared.bells.checkpointer,
         stopping: AtomicBool::new(false),
         _lock: lock,
@@ -302,6 +304,7 @@ fn share(
     Shared {
         room: Arc::new(room),
         controls,
+        watch: Arc::default(),
         next_segment: Arc::new(AtomicU64::new(checkpoint.applied.counters.next_segment.max(listed.unwrap_or(0)))),
         applied: Arc::new(RwLock::new(checkpoint.applied)),
         tips: Arc::new(Tips::at(checkpoint.tip)),

@@ -5,14 +5,16 @@
 //! durable, and answer the retry with an offset that does not exist.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
 use crate::{
-    id::{Lane, Lsn, Offset, ProducerId, TopicId},
+    id::{GroupId, Lane, Lsn, Offset, ProducerId, TopicId},
+    journal::group_op::GroupOp,
     table::{
         Applied,
+        group::GroupRow,
         row::{AnswerRow, TopicRow},
     },
 };
@@ -42,6 +44,8 @@ enum Key {
     ProducerName(String),
     TopicName(String),
     Topic(TopicId),
+    Group(GroupId),
+    GroupName(String),
 }
 
 /// All entries, and the order in which they leave.
@@ -52,6 +56,9 @@ pub(super) struct Ahead {
     producer_names: BTreeMap<String, (ProducerId, Lsn)>,
     topic_names: BTreeMap<String, (NameAhead, Lsn)>,
     deleted: BTreeMap<TopicId, Lsn>,
+    /// None: it will be gone.
+    groups: BTreeMap<GroupId, (Option<Arc<GroupRow>>, Lsn)>,
+    group_names: BTreeMap<String, (GroupId, Lsn)>,
     touched: VecDeque<(Lsn, Key)>,
 }
 
@@ -67,6 +74,8 @@ impl Ahead {
                 Key::Topic(topic) => {
                     self.deleted.remove(&topic);
                 }
+                Key::Group(group) => remove_at(&mut self.groups, &group, lsn),
+                Key::GroupName(name) => remove_at(&mut self.group_names, &name, lsn),
                 Key::Producer(producer) => self.prune_producer(producer, applied),
             }
         }
@@ -152,11 +161,76 @@ impl Ahead {
     }
 
     /// A topic is deleted.
-    pub(super) fn delete_topic(&mut self, name: &str, topic: TopicId, lsn: Lsn) {
-        self.topic_names.insert(name.to_owned(), (NameAhead::Deleted, lsn));
+    pub(super) fn delete_topic(&mut self, applied: &Applied, topic: TopicId, lsn: Lsn) {
+        let created = self.topic_names.values().find_map(|(ahead, _)| match ahead {
+            NameAhead::Created(row) if row.id == topic => Some(row),
+            _ => None,
+        });
+        if let Some(name) = created.or_else(|| applied.topics.get(&topic)).map(|row| row.name.clone()) {
+            self.topic_names.insert(name.clone(), (NameAhead::Deleted, lsn));
+            self.touched.push_back((lsn, Key::TopicName(name)));
+        }
         self.deleted.insert(topic, lsn);
-        self.touched.push_back((lsn, Key::TopicName(name.to_owned())));
         self.touched.push_back((lsn, Key::Topic(topic)));
+        self.forget_topic(applied, topic, lsn);
+    }
+
+    /// A consumer group, and the frame that this rests on.
+    pub(super) fn group<'a>(&'a self, applied: &'a Applied, name: &str) -> (Option<&'a Arc<GroupRow>>, Lsn) {
+        let named = self.group_names.get(name).map(|(id, _)| *id).or_else(|| applied.group_names.get(name).copied());
+        let Some(id) = named else { return (None, Lsn(0)) };
+        match self.groups.get(&id) {
+            Some((row, lsn)) => (row.as_ref(), *lsn),
+            None => (applied.groups.get(&id), Lsn(0)),
+        }
+    }
+
+    /// What became of a consumer group.
+    pub(super) fn change_group(&mut self, applied: &Applied, op: &GroupOp, time_us: i64, lsn: Lsn) {
+        let id = op.group();
+        match op {
+            GroupOp::Create(create) => {
+                self.groups.insert(id, (Some(Arc::new(GroupRow::new(create))), lsn));
+                self.group_names.insert(create.name.clone(), (id, lsn));
+                self.touched.push_back((lsn, Key::GroupName(create.name.clone())));
+            }
+            GroupOp::Delete(_) => {
+                self.groups.insert(id, (None, lsn));
+            }
+            op => {
+                let Some((row, touched)) = self.group_row(applied, id) else { return };
+                Arc::make_mut(row).apply(op, time_us);
+                *touched = lsn;
+            }
+        }
+        self.touched.push_back((lsn, Key::Group(id)));
+    }
+
+    /// A group's row to be changed; none when it is gone.
+    fn group_row(&mut self, applied: &Applied, id: GroupId) -> Option<(&mut Arc<GroupRow>, &mut Lsn)> {
+        if !self.groups.contains_key(&id) {
+            self.groups.insert(id, (Some(applied.groups.get(&id)?.clone()), Lsn(0)));
+        }
+        let (row, lsn) = self.groups.get_mut(&id)?;
+        row.as_mut().map(|row| (row, lsn))
+    }
+
+    /// The groups that read a topic know nothing of it any more.
+    pub(super) fn forget_topic(&mut self, applied: &Applied, topic: TopicId, lsn: Lsn) {
+        let ids: BTreeSet<GroupId> = applied.groups.keys().chain(self.groups.keys()).copied().collect();
+        for id in ids {
+            let row = match self.groups.get(&id) {
+                Some((row, _)) => row.as_ref(),
+                None => applied.groups.get(&id),
+            };
+            if row.is_some_and(|row| row.cursors.keys().any(|lane| lane.topic == topic))
+                && let Some((row, touched)) = self.group_row(applied, id)
+            {
+                Arc::make_mut(row).forget_topic(topic);
+                *touched = lsn;
+                self.touched.push_back((lsn, Key::Group(id)));
+            }
+        }
     }
 
     /// Forgets everything: none of it will be applied by this process.

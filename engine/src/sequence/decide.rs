@@ -1,4 +1,5 @@
-//! The corridor's order, as a pure function: producer known → epoch → sequence → ids alive → checks → assign.
+//! The corridor's order, as a pure function: producer known → epoch → sequence → ids alive → assignment epochs →
+//! cursor rules → checks → assign.
 //!
 //! A duplicate is answered before anything else is looked at: whatever fences and checks say now, what was accepted
 //! stands. A refusal consumes neither sequence nor offset.
@@ -10,7 +11,7 @@ use crate::{
     journal::op::{BatchOp, Op, StampOp},
     limits::PRODUCER_WINDOW,
     request::{Appended, AppendedBatch, Check, Stamp},
-    sequence::ahead::Ahead,
+    sequence::{ahead::Ahead, groups},
     table::{
         Applied,
         row::{AnswerRow, PlacedRow},
@@ -65,12 +66,22 @@ pub(super) fn append(view: View<'_>, append: &AdmittedAppend) -> Decision {
             return refuse(refusal, rests_on);
         }
     }
+    let held = append.checks.iter().enumerate().filter_map(|(index, check)| match check {
+        Check::HeldAssignment(held) => Some((index, held)),
+        Check::NextOffset { .. } => None,
+    });
+    let commits = match groups::commits(view, &append.commits, &held.collect::<Vec<_>>()) {
+        Ok(commits) => commits,
+        Err((refusal, rests_on)) => return refuse(refusal, rests_on),
+    };
     match failed_checks(view, &append.checks) {
         Ok(None) => {}
         Ok(Some((checks, rests_on))) => return refuse(Refusal::ExpectedOffsetMismatch { checks }, rests_on),
         Err((refusal, rests_on)) => return refuse(refusal, rests_on),
     }
-    Decision::Accept(assign(view, append, producer))
+    let mut accepted = assign(view, append, producer);
+    accepted.ops.extend(commits.into_iter().map(Op::Group));
+    Decision::Accept(accepted)
 }
 
 /// Looks at the stamp: the producer's id when this is its next append, and a decision otherwise.
@@ -159,12 +170,8 @@ type Failed = (Vec<FailedCheck>, Lsn);
 fn failed_checks(view: View<'_>, checks: &[Check]) -> Result<Option<Failed>, (Refusal, Lsn)> {
     let (mut failed, mut rests_on) = (Vec::new(), Lsn(0));
     for (index, check) in checks.iter().enumerate() {
-        let (topic, partition, expected) = match check {
-            Check::NextOffset { topic, partition, next_offset } => (topic, *partition, *next_offset),
-            Check::HeldAssignment { group } => {
-                return Err((Refusal::GroupNotFound { group: group.clone() }, Lsn(0)));
-            }
-        };
+        let Check::NextOffset { topic, partition, next_offset } = check else { continue };
+        let (partition, expected) = (*partition, *next_offset);
         let (row, named) = view.ahead.topic(view.applied, topic);
         let Some(row) = row else { return Err((crate::admit::not_found(view.applied, topic), named)) };
         let count = row.config.partitions;

@@ -8,15 +8,15 @@
 use std::sync::Arc;
 
 use crate::{
-    admit::{Admitted, AdmittedAppend, Request, SharedApplied, room::Room},
+    admit::{Admitted, AdmittedAppend, GroupRequest, Request, SharedApplied, room::Room},
     answer::{Answer, Pending},
     budget::Permit,
     error::Refusal,
-    id::{Lsn, TopicId},
+    id::Lsn,
     journal::{Frame, Sequenced, op::Op, pool::Pool},
     marks::Marks,
     poison::Poison,
-    request::{Appended, AppendedBatch, InitProducer, ProducerOpened, TopicConfig, TopicCreated},
+    request::{Appended, AppendedBatch},
     stage::{Bell, Now, Queue, Stage, Step},
     table::row::{AnswerRow, TopicRow},
     tail::Tail,
@@ -24,6 +24,8 @@ use crate::{
 };
 
 mod ahead;
+mod groups;
+mod share;
 mod decide;
 pub(crate) mod registry;
 
@@ -45,6 +47,7 @@ struct Next {
     position: u64,
     topic: u64,
     producer: u64,
+    group: u64,
 }
 
 /// What becomes of appends that wait here.
@@ -100,6 +103,7 @@ impl Sequencer {
             position: applied.position,
             topic: applied.counters.next_topic,
             producer: applied.counters.next_producer,
+            group: applied.counters.next_group,
         };
         drop(applied);
         Self { parts, ahead: Ahead::default(), next, expire_at: 0 }
@@ -150,12 +154,54 @@ impl Sequencer {
     }
 
     fn decide(&mut self, request: Request, permit: Option<Permit>) -> Option<Sequenced> {
+        let Next { time_us, topic, producer, group, .. } = self.next;
         match request {
             Request::Append(append, reply) => self.append(&append, reply, permit),
-            Request::InitProducer(init, reply) => self.init_producer(&init, reply),
-            Request::CreateTopic(name, config, dry_run, reply) => self.create_topic(&name, config, dry_run, reply),
-            Request::DeleteTopic(name, id, reply) => self.delete_topic(&name, id, reply),
-            Request::ForgetTopic(id) => Some(self.frame(vec![Op::TopicForget(id)], Answer::Nobody, None)),
+            Request::InitProducer(init, reply) => {
+                let verdict = self.look(|view| registry::init_producer(view, &init, producer));
+                self.carry_out(verdict, reply)
+            }
+            Request::CreateTopic(name, config, dry_run, reply) => {
+                let verdict = self.look(|view| registry::create_topic(view, &name, config, dry_run, topic, time_us));
+                self.carry_out(verdict, reply)
+            }
+            Request::DeleteTopic(name, id, reply) => {
+                let verdict = self.look(|view| registry::delete_topic(view, &name, id));
+                self.carry_out(verdict, reply)
+            }
+            Request::ForgetTopic(id) => Some(self.frame(vec![Op::TopicForget(id)], Answer::nobody(), None)),
+            Request::CreateGroup(new, starts, reply) => {
+                let verdict = self.look(|view| groups::create(view, &new, &starts, group));
+                self.carry_out(verdict, reply)
+            }
+            Request::SetCursors(set, reply) => {
+                let verdict = self.look(|view| groups::set_cursors(view, &set));
+                self.carry_out(verdict, reply)
+            }
+            Request::Join(join, reply) => {
+                let verdict = self.look(|view| groups::join(view, &join));
+                self.carry_out(verdict, reply)
+            }
+            Request::Group(change, reply) => {
+                let verdict = self.look(|view| match &change {
+                    GroupRequest::Delete { name, with_members } => groups::delete(view, name, *with_members),
+                    GroupRequest::Change(change) => groups::change(view, change),
+                    GroupRequest::Commit(commits) => groups::commit(view, commits),
+                    GroupRequest::Release(release) => groups::release(view, release),
+                    GroupRequest::Leave(leave) => groups::leave(view, leave),
+                });
+                self.carry_out(verdict, reply)
+            }
+        }
+    }
+
+    /// Writes what was decided, or says it.
+    fn carry_out<T: Send + 'static>(&mut self, verdict: Verdict<T>, reply: Reply<T>) -> Option<Sequenced> {
+        match verdict {
+            Verdict::Write(ops, answer) => Some(self.frame(ops, Answer::to(reply, Ok(answer)), None)),
+            Verdict::Say(answer, rests_on) => {
+                self.follow(Pending { answer: Answer::to(reply, answer), permit: None, rests_on })
+            }
         }
     }
 
@@ -170,7 +216,7 @@ impl Sequencer {
         match self.look(|view| decide::append(view, append)) {
             Decision::Accept(accepted) => Some(self.accept(append, accepted, reply, permit)),
             Decision::Answer(answer, rests_on) => {
-                self.follow(Pending { answer: Answer::Append(reply, *answer), permit, rests_on })
+                self.follow(Pending { answer: Answer::to(reply, *answer), permit, rests_on })
             }
         }
     }
@@ -205,57 +251,7 @@ impl Sequencer {
             let (sequence, content_hash, time_us) = (stamp.sequence, append.content_hash, self.next.time_us);
             self.ahead.answer(producer, AnswerRow { sequence, content_hash, lsn, time_us, placed: accepted.placed });
         }
-        self.frame(accepted.ops, Answer::Append(reply, Ok(appended)), permit)
-    }
-
-    fn init_producer(&mut self, init: &InitProducer, reply: Reply<ProducerOpened>) -> Option<Sequenced> {
-        let next = self.next.producer;
-        match self.look(|view| registry::init_producer(view, init, next)) {
-            Verdict::Say(answer, rests_on) => {
-                self.follow(Pending { answer: Answer::Producer(reply, answer), permit: None, rests_on })
-            }
-            Verdict::Write(op, opened) => {
-                if let Op::ProducerOpen(open) = &op {
-                    self.next.producer = self.next.producer.max(open.producer.0 + 1);
-                    self.ahead.open_producer(open.producer, &open.name, open.epoch, self.next.lsn);
-                }
-                Some(self.frame(vec![op], Answer::Producer(reply, Ok(opened)), None))
-            }
-        }
-    }
-
-    fn create_topic(
-        &mut self,
-        name: &str,
-        config: TopicConfig,
-        dry_run: bool,
-        reply: Reply<TopicCreated>,
-    ) -> Option<Sequenced> {
-        let Next { topic: next, time_us, .. } = self.next;
-        match self.look(|view| registry::create_topic(view, name, config, dry_run, next, time_us)) {
-            Verdict::Say(answer, rests_on) => {
-                self.follow(Pending { answer: Answer::Topic(reply, answer), permit: None, rests_on })
-            }
-            Verdict::Write(op, created) => {
-                let (id, name) = (created.topic.id, created.topic.name.clone());
-                self.next.topic = self.next.topic.max(id.0 + 1);
-                self.ahead
-                    .create_topic(TopicRow { id, name, config, created_us: time_us, deleted: None }, self.next.lsn);
-                Some(self.frame(vec![op], Answer::Topic(reply, Ok(created)), None))
-            }
-        }
-    }
-
-    fn delete_topic(&mut self, name: &str, id: TopicId, reply: Reply<()>) -> Option<Sequenced> {
-        match self.look(|view| registry::delete_topic(view, name, id)) {
-            Verdict::Say(answer, rests_on) => {
-                self.follow(Pending { answer: Answer::Deleted(reply, answer), permit: None, rests_on })
-            }
-            Verdict::Write(op, ()) => {
-                self.ahead.delete_topic(name, id, self.next.lsn);
-                Some(self.frame(vec![op], Answer::Deleted(reply, Ok(())), None))
-            }
-        }
+        self.frame(accepted.ops, Answer::to(reply, Ok(appended)), permit)
     }
 
     /// An answer that needs no frame: at once when what it rests on is published, otherwise behind it.
@@ -267,8 +263,37 @@ impl Sequencer {
         Some(Sequenced { frame: None, pending })
     }
 
+    /// Remembers what operations will make so. Lanes and answers of appends are remembered with the append.
+    fn look_ahead(&mut self, ops: &[Op]) {
+        let Next { lsn, time_us, .. } = self.next;
+        for op in ops {
+            match op {
+                Op::ProducerOpen(open) => {
+                    self.next.producer = self.next.producer.max(open.producer.0 + 1);
+                    self.ahead.open_producer(open.producer, &open.name, open.epoch, lsn);
+                }
+                Op::TopicCreate(create) => {
+                    self.next.topic = self.next.topic.max(create.topic.0 + 1);
+                    let (id, name, config) = (create.topic, create.name.clone(), create.config);
+                    self.ahead.create_topic(TopicRow { id, name, config, created_us: time_us, deleted: None }, lsn);
+                }
+                Op::TopicDelete(topic) => {
+                    let applied = self.parts.applied.read();
+                    self.ahead.delete_topic(&applied, *topic, lsn);
+                }
+                Op::Group(op) => {
+                    self.next.group = self.next.group.max(op.group().0 + 1);
+                    let applied = self.parts.applied.read();
+                    self.ahead.change_group(&applied, op, time_us, lsn);
+                }
+                Op::Batch(_) | Op::Stamp(_) | Op::ProducerExpire(_) | Op::TopicForget(_) => {}
+            }
+        }
+    }
+
     /// Numbers a frame.
     fn frame(&mut self, ops: Vec<Op>, answer: Answer, permit: Option<Permit>) -> Sequenced {
+        self.look_ahead(&ops);
         let Next { lsn, time_us, position, .. } = self.next;
         let frame = Frame { lsn, time_us, position, ops };
         self.next.lsn = lsn.next();
@@ -293,7 +318,7 @@ impl Sequencer {
             });
             idle.take(1_000).map(|row| Op::ProducerExpire(row.id)).collect()
         });
-        (!expired.is_empty()).then(|| self.frame(expired, Answer::Nobody, None))
+        (!expired.is_empty()).then(|| self.frame(expired, Answer::nobody(), None))
     }
 
     /// Decides one request and hands its frame on; false when there is none that may be taken now.

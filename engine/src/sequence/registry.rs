@@ -16,10 +16,10 @@ use crate::{
     },
 };
 
-/// A frame's operation and the answer to it, or an answer that needs no frame.
+/// A frame's operations and the answer to it, or an answer that needs no frame.
 pub(super) enum Verdict<T> {
     /// Write this, then say that.
-    Write(Op, T),
+    Write(Vec<Op>, T),
     /// Say that, once the frame that it rests on is published.
     Say(Result<T, Refusal>, Lsn),
 }
@@ -67,7 +67,7 @@ pub(super) fn init_producer(state: View<'_>, init: &InitProducer, next_id: u64) 
         recent: recent.map(|answer| recent_append(state.applied, answer)).collect(),
     };
     let idle_expiry_us = init.idle_expiry_ms * 1_000;
-    Verdict::Write(Op::ProducerOpen(ProducerOpenOp { producer: id, epoch, idle_expiry_us, name }), opened)
+    Verdict::Write(vec![Op::ProducerOpen(ProducerOpenOp { producer: id, epoch, idle_expiry_us, name })], opened)
 }
 
 fn check_init(init: &InitProducer) -> Result<(), Refusal> {
@@ -137,7 +137,7 @@ pub(super) fn create_topic(
     if dry_run {
         return Verdict::Say(Ok(created), rests_on);
     }
-    Verdict::Write(Op::TopicCreate(TopicCreateOp { topic: id, config, name: name.to_owned() }), created)
+    Verdict::Write(vec![Op::TopicCreate(TopicCreateOp { topic: id, config, name: name.to_owned() })], created)
 }
 
 fn check_config(config: &TopicConfig) -> Result<(), Refusal> {
@@ -171,6 +171,6 @@ pub(super) fn delete_topic(state: View<'_>, name: &str, id: TopicId) -> Verdict<
             let (topic, pinned) = (name.to_owned(), id.hex());
             Verdict::Say(Err(Refusal::TopicRecreated { topic, pinned, current: Some(row.id) }), rests_on)
         }
-        Some(_) => Verdict::Write(Op::TopicDelete(id), ()),
+        Some(_) => Verdict::Write(vec![Op::TopicDelete(id)], ()),
     }
 }

@@ -9,12 +9,14 @@ use std::{
 };
 
 use crate::{
-    id::{Lane, Lsn, Offset, ProducerId, TopicId},
+    id::{GroupId, Lane, Lsn, Offset, ProducerId, TopicId},
     journal::{
         Frame,
+        group_op::GroupOp,
         op::{BatchOp, Op, ProducerOpenOp, StampOp, TopicCreateOp},
     },
     limits::PRODUCER_WINDOW,
+    table::group::GroupRow,
     table::row::{AnswerRow, CountersRow, PlacedRow, ProducerRow, TopicRow},
 };
 
@@ -46,6 +48,10 @@ pub struct Applied {
     pub producers: BTreeMap<ProducerId, ProducerRow>,
     /// Names of producers.
     pub producer_names: BTreeMap<String, ProducerId>,
+    /// Consumer groups.
+    pub groups: BTreeMap<GroupId, Arc<GroupRow>>,
+    /// Names of consumer groups.
+    pub group_names: BTreeMap<String, GroupId>,
     /// Lanes that hold or held records.
     pub lanes: BTreeMap<Lane, LaneEnd>,
 }
@@ -69,6 +75,7 @@ impl Applied {
                 Op::TopicCreate(op) => self.create_topic(op, frame.time_us),
                 Op::TopicDelete(topic) => self.delete_topic(*topic, frame.lsn),
                 Op::TopicForget(topic) => self.forget_topic(*topic),
+                Op::Group(op) => self.change_group(op, frame.time_us),
             }
         }
         if let Some(stamp) = stamp {
@@ -146,6 +153,34 @@ impl Applied {
             row.deleted = Some(lsn);
             self.topic_names.remove(&row.name);
             self.lanes.retain(|lane, _| lane.topic != topic);
+            for group in self.groups.values_mut().filter(|group| group.cursors.keys().any(|lane| lane.topic == topic)) {
+                Arc::make_mut(group).forget_topic(topic);
+            }
+        }
+    }
+
+    /// A consumer group, by name.
+    pub fn group(&self, name: &str) -> Option<&Arc<GroupRow>> {
+        self.groups.get(self.group_names.get(name)?)
+    }
+
+    fn change_group(&mut self, op: &GroupOp, time_us: i64) {
+        match op {
+            GroupOp::Create(create) => {
+                self.counters.next_group = self.counters.next_group.max(create.group.0 + 1);
+                self.group_names.insert(create.name.clone(), create.group);
+                self.groups.insert(create.group, Arc::new(GroupRow::new(create)));
+            }
+            GroupOp::Delete(group) => {
+                if let Some(row) = self.groups.remove(group) {
+                    self.group_names.remove(&row.name);
+                }
+            }
+            op => {
+                if let Some(row) = self.groups.get_mut(&op.group()) {
+                    Arc::make_mut(row).apply(op, time_us);
+                }
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 //! key, each with its own checksum. While one file is written the other stays as it is, so a crash in the middle
 //! leaves the older checkpoint. A page-structured store takes over when tables outgrow memory; the rows stay.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use thiserror::Error;
 
@@ -16,6 +16,7 @@ use crate::{
     table::{
         Applied,
         applied::LaneEnd,
+        group::GroupRow,
         row::{CountersRow, LaneRow, ProducerRow, Row, TopicRow},
     },
 };
@@ -77,6 +78,7 @@ impl Checkpoint {
         push_row(&mut out, &mut rows, &self.applied.counters);
         self.applied.topics.values().for_each(|row| push_row(&mut out, &mut rows, row));
         self.applied.producers.values().for_each(|row| push_row(&mut out, &mut rows, row));
+        self.applied.groups.values().for_each(|row| push_row(&mut out, &mut rows, &**row));
         self.lanes.iter().for_each(|row| push_row(&mut out, &mut rows, row));
         let body_crc = crc32fast::hash(&out[HEADER_BYTES..]);
         let body_len = (out.len() - HEADER_BYTES) as u64;
@@ -169,6 +171,11 @@ impl Checkpoint {
                 let row = ProducerRow::decode(row)?;
                 applied.producer_names.insert(row.name.clone(), row.id);
                 applied.producers.insert(row.id, row);
+            }
+            GroupRow::TABLE => {
+                let row = GroupRow::decode(row)?;
+                applied.group_names.insert(row.name.clone(), row.id);
+                applied.groups.insert(row.id, Arc::new(row));
             }
             LaneRow::TABLE => {
                 let row = LaneRow::decode(row)?;

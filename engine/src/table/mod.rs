@@ -4,6 +4,7 @@
 //! whole files written in turn. Opening = the newest whole file + replay of the frames behind it.
 
 pub mod applied;
+pub mod group;
 pub mod file;
 pub mod row;
 

@@ -7,7 +7,8 @@ use std::{collections::VecDeque, sync::Arc};
 
 use crate::{
     codec::Codec,
-    id::{Lane, Lsn, Offset, Partition, ProducerId, SegmentId, TopicId},
+    fields::{FieldReader, FieldWriter},
+    id::{Lane, Lsn, Offset, ProducerId, SegmentId, TopicId},
     request::TopicConfig,
 };
 
@@ -124,152 +125,70 @@ pub struct CountersRow {
     pub next_producer: u64,
     /// The next segment's id.
     pub next_segment: u64,
+    /// The next consumer group's id.
+    pub next_group: u64,
 }
 
 impl Default for CountersRow {
     fn default() -> Self {
-        Self { next_topic: 1, next_producer: 1, next_segment: 1 }
-    }
-}
-
-/// Bytes of a row being written.
-#[derive(Debug, Default)]
-pub struct RowWriter {
-    bytes: Vec<u8>,
-}
-
-impl RowWriter {
-    fn byte(&mut self, value: u8) -> &mut Self {
-        self.bytes.push(value);
-        self
-    }
-
-    fn word(&mut self, value: u32) -> &mut Self {
-        self.bytes.extend(value.to_le_bytes());
-        self
-    }
-
-    fn number(&mut self, value: u64) -> &mut Self {
-        self.bytes.extend(value.to_le_bytes());
-        self
-    }
-
-    fn time(&mut self, value: i64) -> &mut Self {
-        self.bytes.extend(value.to_le_bytes());
-        self
-    }
-
-    fn text(&mut self, value: &str) -> &mut Self {
-        self.count(value.len());
-        self.bytes.extend(value.as_bytes());
-        self
-    }
-
-    fn count(&mut self, value: usize) -> &mut Self {
-        self.word(u32::try_from(value).expect("rows are bounded"))
-    }
-
-    fn lane(&mut self, lane: Lane) -> &mut Self {
-        self.number(lane.topic.0).word(lane.partition.0)
-    }
-}
-
-/// Bytes of a row being read; every answer is none once they do not suffice.
-#[derive(Debug)]
-pub struct RowReader<'a> {
-    bytes: &'a [u8],
-}
-
-impl RowReader<'_> {
-    fn fixed<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (first, rest) = self.bytes.split_first_chunk::<N>()?;
-        self.bytes = rest;
-        Some(*first)
-    }
-
-    fn byte(&mut self) -> Option<u8> {
-        self.fixed::<1>().map(|[byte]| byte)
-    }
-
-    fn word(&mut self) -> Option<u32> {
-        self.fixed().map(u32::from_le_bytes)
-    }
-
-    fn number(&mut self) -> Option<u64> {
-        self.fixed().map(u64::from_le_bytes)
-    }
-
-    fn time(&mut self) -> Option<i64> {
-        self.fixed().map(i64::from_le_bytes)
-    }
-
-    fn text(&mut self) -> Option<String> {
-        let count = self.word()? as usize;
-        let (text, rest) = self.bytes.split_at_checked(count)?;
-        self.bytes = rest;
-        String::from_utf8(text.to_vec()).ok()
-    }
-
-    fn lane(&mut self) -> Option<Lane> {
-        Some(Lane { topic: TopicId(self.number()?), partition: Partition(self.word()?) })
-    }
-
-    /// A list behind its length. Nothing is allocated ahead for a length that the bytes cannot hold.
-    fn list<T, L: FromIterator<T>>(&mut self, mut one: impl FnMut(&mut Self) -> Option<T>) -> Option<L> {
-        let count = self.word()?;
-        (0..count).map(|_| one(self)).collect()
+        Self { next_topic: 1, next_producer: 1, next_segment: 1, next_group: 1 }
     }
 }
 
 /// A row of one of the tables.
 pub trait Row: Sized {
-    /// The table's number in the file. Numbers once used are never reused. Reserved: 5 groups, 6 cursors, 7 members,
-    /// 8 assignments, 9 remainder, 10 schedules, 11 idempotency keys, 12 queue state, 13 schemas, 14 grants.
+    /// The table's number in the file. Numbers once used are never reused. 5 is groups, with their members
+    /// and cursors. Reserved: 6 to 8, 9 remainder, 10 schedules, 11 idempotency keys, 12 queue state, 13 schemas, 14 grants.
     const TABLE: u8;
 
     /// Writes it.
-    fn write(&self, out: &mut RowWriter);
+    fn write(&self, out: &mut FieldWriter);
 
     /// Reads it.
-    fn read(row: &mut RowReader<'_>) -> Option<Self>;
+    fn read(row: &mut FieldReader<'_>) -> Option<Self>;
 
     /// Its bytes.
     fn encode(&self) -> Vec<u8> {
-        let mut out = RowWriter::default();
+        let mut out = FieldWriter::default();
         self.write(&mut out);
-        out.bytes
+        out.into_bytes()
     }
 
     /// The row that `bytes` are, all of them.
     fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut row = RowReader { bytes };
-        Self::read(&mut row).filter(|_| row.bytes.is_empty())
+        let mut row = FieldReader::new(bytes);
+        Self::read(&mut row).filter(|_| row.is_empty())
     }
 }
 
 impl Row for CountersRow {
     const TABLE: u8 = 1;
 
-    fn write(&self, out: &mut RowWriter) {
-        out.number(self.next_topic).number(self.next_producer).number(self.next_segment);
+    fn write(&self, out: &mut FieldWriter) {
+        out.number(self.next_topic).number(self.next_producer).number(self.next_segment).number(self.next_group);
     }
 
-    fn read(row: &mut RowReader<'_>) -> Option<Self> {
-        Some(Self { next_topic: row.number()?, next_producer: row.number()?, next_segment: row.number()? })
+    fn read(row: &mut FieldReader<'_>) -> Option<Self> {
+        Some(Self {
+            next_topic: row.number()?,
+            next_producer: row.number()?,
+            next_segment: row.number()?,
+            next_group: row.number()?,
+        })
     }
 }
 
 impl Row for TopicRow {
     const TABLE: u8 = 2;
 
-    fn write(&self, out: &mut RowWriter) {
+    fn write(&self, out: &mut FieldWriter) {
         out.number(self.id.0).text(&self.name);
         out.word(self.config.partitions).byte(self.config.codec as u8);
         out.word(self.config.max_record_bytes).word(self.config.segment_bytes);
         out.time(self.created_us).number(self.deleted.map_or(0, Lsn::get));
     }
 
-    fn read(row: &mut RowReader<'_>) -> Option<Self> {
+    fn read(row: &mut FieldReader<'_>) -> Option<Self> {
         let (id, name) = (TopicId(row.number()?), row.text()?);
         let (partitions, codec) = (row.word()?, Codec::from_number(row.byte()?)?);
         let (max_record_bytes, segment_bytes) = (row.word()?, row.word()?);
@@ -282,7 +201,7 @@ impl Row for TopicRow {
 impl Row for ProducerRow {
     const TABLE: u8 = 3;
 
-    fn write(&self, out: &mut RowWriter) {
+    fn write(&self, out: &mut FieldWriter) {
         out.number(self.id.0).text(&self.name).number(self.epoch).number(self.last_sequence);
         out.number(self.accepted_records).number(self.idle_expiry_us).time(self.last_us);
         out.count(self.answers.len());
@@ -295,8 +214,8 @@ impl Row for ProducerRow {
         }
     }
 
-    fn read(row: &mut RowReader<'_>) -> Option<Self> {
-        let placed = |row: &mut RowReader<'_>| {
+    fn read(row: &mut FieldReader<'_>) -> Option<Self> {
+        let placed = |row: &mut FieldReader<'_>| {
             Some(PlacedRow {
                 batch_index: row.word()?,
                 lane: row.lane()?,
@@ -304,7 +223,7 @@ impl Row for ProducerRow {
                 record_count: row.word()?,
             })
         };
-        let answer = |row: &mut RowReader<'_>| {
+        let answer = |row: &mut FieldReader<'_>| {
             Some(Arc::new(AnswerRow {
                 sequence: row.number()?,
                 content_hash: row.number()?,
@@ -329,28 +248,24 @@ impl Row for ProducerRow {
 impl Row for LaneRow {
     const TABLE: u8 = 4;
 
-    fn write(&self, out: &mut RowWriter) {
+    fn write(&self, out: &mut FieldWriter) {
         out.lane(self.lane).number(self.head.0).number(self.end.0).time(self.last_time_us).number(self.flushed.0);
         out.count(self.segments.len());
         for segment in &self.segments {
             out.number(segment.id.0).number(segment.base.0).number(segment.end.0).word(segment.generation);
-            out.byte(u8::from(segment.sealed)).number(segment.bytes).word(segment.last_crc);
+            out.truth(segment.sealed).number(segment.bytes).word(segment.last_crc);
             out.time(segment.first_time_us).time(segment.last_time_us);
         }
     }
 
-    fn read(row: &mut RowReader<'_>) -> Option<Self> {
-        let segment = |row: &mut RowReader<'_>| {
+    fn read(row: &mut FieldReader<'_>) -> Option<Self> {
+        let segment = |row: &mut FieldReader<'_>| {
             Some(SegmentRow {
                 id: SegmentId(row.number()?),
                 base: Offset(row.number()?),
                 end: Offset(row.number()?),
                 generation: row.word()?,
-                sealed: match row.byte()? {
-                    0 => false,
-                    1 => true,
-                    _ => return None,
-                },
+                sealed: row.truth()?,
                 bytes: row.number()?,
                 last_crc: row.word()?,
                 first_time_us: row.time()?,
@@ -371,6 +286,7 @@ impl Row for LaneRow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::Partition;
 
     fn check<R: Row + PartialEq + std::fmt::Debug>(row: &R) {
         let bytes = row.encode();
@@ -381,9 +297,47 @@ mod tests {
     }
 
     #[test]
+    fn a_group_reads_back() {
+        use crate::{
+            group::{BelowHead, GroupConfig, LostWhy, Mode, Rule},
+            id::GroupId,
+            request::Start,
+            table::group::{CursorRow, GroupRow, MemberRow},
+        };
+        let lane = Lane { topic: TopicId(4), partition: Partition(2) };
+        let cursor = CursorRow {
+            next: Offset(7),
+            epoch: 3,
+            holder: Some("m-0".into()),
+            is_draining: true,
+            lost: Some(LostWhy::TakenOver),
+            metadata: bytes::Bytes::from_static(b"m"),
+            committed_us: 11,
+        };
+        let member = MemberRow { instance: "i-1".into(), client: "test".into(), joined_us: 9 };
+        check(&GroupRow {
+            id: GroupId(1),
+            name: "mailer".into(),
+            config: GroupConfig {
+                mode: Mode::Members,
+                rule: Some(Rule::Spread),
+                start: Start::Last(4),
+                below_head: BelowHead::Earliest,
+                session_ms: 1_000,
+                drain_ms: 2_000,
+            },
+            version: 2,
+            paused: Some(String::new()),
+            topics: vec![(TopicId(4), "orders".into())],
+            members: [("m-0".into(), member)].into(),
+            cursors: [(lane, cursor)].into(),
+        });
+    }
+
+    #[test]
     fn rows_read_back_and_a_cut_row_does_not() {
         let lane = Lane { topic: TopicId(4), partition: Partition(2) };
-        check(&CountersRow { next_topic: 5, next_producer: 6, next_segment: 7 });
+        check(&CountersRow { next_topic: 5, next_producer: 6, next_segment: 7, next_group: 8 });
         check(&TopicRow {
             id: TopicId(4),
             name: "orders".into(),

@@ -230,8 +230,11 @@ fn too_large(what: Sized, batch: Option<usize>, limit: u64, actual: u64) -> Fact
         Sized::FrameBytes => (&table::APPEND_TOO_LARGE, "", "bytes in the journal"),
         Sized::Batches => (&table::APPEND_TOO_LARGE, "", "batches"),
         Sized::Records => (&table::APPEND_TOO_LARGE, "", "records"),
+        Sized::Commits => (&table::APPEND_TOO_LARGE, "", "cursor commits"),
+        Sized::CursorMetadata => (&table::APPEND_TOO_LARGE, "", "bytes of metadata in one of them"),
     };
-    let place = batch.map_or_else(|| "batches".to_owned(), |batch| format!("batches[{batch}]{field}"));
+    let whole = if matches!(what, Sized::Commits | Sized::CursorMetadata) { "commits" } else { "batches" };
+    let place = batch.map_or_else(|| whole.to_owned(), |batch| format!("batches[{batch}]{field}"));
     let message = format!("{place} has {actual} {words}, the limit is {limit}; split it");
     let facts = Facts::new(row, message).with(key::FIELD, place).with(key::LIMIT, limit).with(key::ACTUAL, actual);
     batch.iter().fold(facts, |facts, batch| facts.with(key::BATCH, batch))

@@ -1,0 +1,120 @@
+//! What callers may ask about consumer groups.
+
+use std::sync::Arc;
+
+use super::Engine;
+use crate::{
+    admit::{self, GroupRequest, Request},
+    commit::watch::Changed,
+    error::{ReadFault, Refusal},
+    group::{CursorMove, GroupChange, Join, Joined, Leave, NewGroup, Release, SetCursors},
+    id::{GroupId, Lane, Lsn, Offset, Partition},
+    request::{CursorCommit, Start},
+    table::group::GroupRow,
+    ticket::Ticket,
+};
+
+impl Engine {
+    /// A consumer group as it stands.
+    pub fn group(&self, name: &str) -> Result<Arc<GroupRow>, Refusal> {
+        let applied = self.parts.applied.read();
+        applied.group(name).cloned().ok_or_else(|| Refusal::GroupNotFound { group: name.to_owned() })
+    }
+
+    /// Consumer groups, sorted by name, behind `after`, at most `count`.
+    pub fn groups(&self, after: Option<&str>, count: usize) -> Vec<Arc<GroupRow>> {
+        let applied = self.parts.applied.read();
+        let from = applied.group_names.range(after.unwrap_or_default().to_owned()..);
+        let from = from.filter(|(name, _)| Some(name.as_str()) != after).take(count);
+        from.filter_map(|(_, id)| applied.groups.get(id).cloned()).collect()
+    }
+
+    /// Resolves with the frame that changed a group, once that is a later one than `seen`. Cursor commits are no change.
+    pub fn group_changed(&self, group: GroupId, seen: Lsn) -> Changed {
+        self.parts.watch.changed(group, seen)
+    }
+
+    /// Creates a group, or finds it standing with the same configuration: its id, and whether it is new. Blocks on the
+    /// disk when its start is a time.
+    pub fn create_group(&self, new: NewGroup) -> Ticket<(GroupId, bool)> {
+        match self.starts(&new) {
+            Ok(starts) => self.control(|reply| Request::CreateGroup(new, starts, reply)),
+            Err(refusal) => Ticket::resolved(Err(refusal)),
+        }
+    }
+
+    /// Where the cursors of a new group begin.
+    fn starts(&self, new: &NewGroup) -> Result<Vec<(Lane, Offset)>, Refusal> {
+        let mut starts = Vec::new();
+        for name in &new.topics {
+            let topic = self.topic(name)?;
+            for partition in (0..topic.config.partitions).map(Partition) {
+                let lane = Lane { topic: topic.id, partition };
+                let start = self.find(lane, new.config.start);
+                let start = start.map_err(|fault| self.no_start(name, partition, new.config.start, &fault))?;
+                starts.push((lane, start));
+            }
+        }
+        Ok(starts)
+    }
+
+    fn no_start(&self, topic: &str, partition: Partition, start: Start, fault: &ReadFault) -> Refusal {
+        match (fault, start) {
+            (ReadFault::TopicNotFound { .. }, _) => admit::not_found(&self.parts.applied.read(), topic),
+            (ReadFault::BelowHead { head, .. }, Start::Offset(asked)) => {
+                Refusal::StartOutOfRange { topic: topic.to_owned(), partition, asked, least: *head, most: None }
+            }
+            (ReadFault::BeyondEnd { end, .. }, Start::Offset(asked)) => {
+                let most = Some(*end);
+                Refusal::StartOutOfRange { topic: topic.to_owned(), partition, asked, least: Offset(0), most }
+            }
+            (other, _) => Refusal::StartUnreadable { topic: topic.to_owned(), partition, cause: other.to_string() },
+        }
+    }
+
+    /// Deletes a group with its cursors.
+    pub fn delete_group(&self, name: &str, with_members: bool) -> Ticket<()> {
+        self.ask(GroupRequest::Delete { name: name.to_owned(), with_members })
+    }
+
+    /// Changes a group's settings.
+    pub fn change_group(&self, change: GroupChange) -> Ticket<()> {
+        self.ask(GroupRequest::Change(change))
+    }
+
+    /// Moves cursors, all or nothing.
+    pub fn commit_cursors(&self, commits: Vec<CursorCommit>) -> Ticket<()> {
+        self.ask(GroupRequest::Commit(commits))
+    }
+
+    /// Sets cursors, also backwards: whoever holds their partitions loses them.
+    pub fn set_cursors(&self, set: SetCursors) -> Ticket<Vec<(Partition, Offset)>> {
+        self.control(|reply| Request::SetCursors(set, reply))
+    }
+
+    /// Makes a process a member. When this answers, every older process of that member is fenced, durably.
+    pub fn join(&self, join: Join) -> Ticket<Joined> {
+        self.control(|reply| Request::Join(join, reply))
+    }
+
+    /// Gives partitions back, with their last cursor commits.
+    pub fn release(&self, release: Release) -> Ticket<()> {
+        self.ask(GroupRequest::Release(release))
+    }
+
+    /// Ends a membership: what it held goes to others.
+    pub fn leave(&self, leave: Leave) -> Ticket<()> {
+        self.ask(GroupRequest::Leave(leave))
+    }
+
+    fn ask(&self, request: GroupRequest) -> Ticket<()> {
+        self.control(|reply| Request::Group(request, reply))
+    }
+}
+
+/// The moves that a set is, from where its cursors were.
+pub fn moves(set: &SetCursors, before: &[(Partition, Offset)]) -> Vec<CursorMove> {
+    let to = |partition: Partition| set.to.iter().find(|(other, _)| *other == partition).map(|(_, to)| *to);
+    let moves = before.iter().filter_map(|&(partition, from)| Some(CursorMove { partition, from, to: to(partition)? }));
+    moves.collect()
+}
