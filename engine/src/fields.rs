@@ -65,6 +65,10 @@ impl FieldWriter {
     }
 
     /// The length of what follows.
+    ///
+    /// # Panics
+    ///
+    /// When it does not fit four bytes: what is written is bounded far below.
     pub fn count(&mut self, value: usize) -> &mut Self {
         self.word(u32::try_from(value).expect("what is written is bounded"))
     }

@@ -77,12 +77,12 @@ numbered!(LostWhy: Released, TakenOver, SessionExpired, DrainExpired, CursorSet,
 
 impl LostWhy {
     /// As a field; 0 stands for nothing.
-    pub(crate) fn number(why: Option<Self>) -> u8 {
+    pub fn number(why: Option<Self>) -> u8 {
         why.map_or(0, |why| why as u8)
     }
 
     /// See [`LostWhy::number`].
-    pub(crate) fn from_field(number: u8) -> Option<Option<Self>> {
+    pub fn from_field(number: u8) -> Option<Option<Self>> {
         if number == 0 { Some(None) } else { Self::from_number(number).map(Some) }
     }
 }

@@ -87,6 +87,10 @@ fn visit(whole: &Directory, base: &SimDisk, point: &Point<'_>, seed: u64) -> Res
 }
 
 fn check_all(whole: &Directory, world: &World) -> Result<(), String> {
+    let group = world.engine.group(&whole.group.name).map_err(|refusal| refusal.to_string())?;
+    if *group != whole.group {
+        return Err(format!("the group was {:?} and is {group:?}", whole.group));
+    }
     for lane in whole.lanes.keys() {
         let lost = whole.check(&world.engine, *lane)?;
         if !lost.is_empty() {

@@ -9,12 +9,14 @@ use tillroll_engine::{
     batch::Batch,
     codec::Codec,
     disk::aligned::AlignedBuf,
+    group::LostWhy,
     header::{FILE_HEADER_BYTES, FILE_MAGIC, FILE_VERSION, FileHeader, FileKind},
-    id::{Incarnation, Lane, Lsn, Offset, Partition, ProducerId, SegmentId, TopicId, Uid},
+    id::{GroupId, Incarnation, Lane, Lsn, Offset, Partition, ProducerId, SegmentId, TopicId, Uid},
     journal::{
         Identity, Tip,
         control::{Control, DIRECTORY_VERSION, WATERMARK_BYTES, Watermark},
         frame::{FRAME_HEADER_BYTES, FRAME_MAGIC, FRAME_VERSION, FrameHeader, flag},
+        group_op::GroupOp,
         op::{BatchOp, OP_HEADER_BYTES, Op, ProducerOpenOp, StampOp, TopicCreateOp},
     },
     limits::ALIGN,
@@ -28,6 +30,7 @@ use tillroll_engine::{
     },
     table::{
         file::{Checkpoint, PATHS},
+        group::GroupRow,
         row::{CountersRow, LaneRow, ProducerRow, Row, TopicRow},
     },
 };
@@ -302,6 +305,77 @@ fn operations_have_their_fields_where_the_page_says() {
     }
 }
 
+/// Takes bytes apart by the types that the page names for an operation's fields.
+fn walk(kind: u16, bytes: &[u8]) -> Vec<String> {
+    let row = PAGE.lines().find(|line| line.starts_with(&format!("| {kind} | `"))).expect("it is on the page");
+    let mut left = bytes;
+    let mut take = |count: usize| {
+        let (taken, rest) = left.split_at(count);
+        left = rest;
+        taken.to_vec()
+    };
+    let text = |take: &mut dyn FnMut(usize) -> Vec<u8>| {
+        let count = u32::from_le_bytes(take(4).try_into().expect("four bytes"));
+        String::from_utf8(take(count as usize)).expect("a text")
+    };
+    let mut values = vec![u64::from_le_bytes(take(8).try_into().expect("eight bytes")).to_string()];
+    for field in row.trim_end_matches(" |").rsplit_once("| ").expect("it has fields").1.split(", ") {
+        values.push(match field.rsplit_once(' ').expect("it has a type").1 {
+            "u64" => u64::from_le_bytes(take(8).try_into().expect("eight bytes")).to_string(),
+            "u32" => u32::from_le_bytes(take(4).try_into().expect("four bytes")).to_string(),
+            "u8" => take(1)[0].to_string(),
+            "option" if take(1) == [0] => "none".to_owned(),
+            "text" | "bytes" | "option" => text(&mut take),
+            other => panic!("{other} is explained nowhere"),
+        });
+    }
+    assert_eq!(left, b"", "operation {kind}: more than its fields");
+    values
+}
+
+#[test]
+fn operations_of_groups_have_their_fields_where_the_page_says() {
+    let (group, lane) = (GroupId(9), Lane { topic: TopicId(7), partition: Partition(3) });
+    let text = str::to_owned;
+    let ops = [
+        (
+            "cursor commit",
+            GroupOp::Commit { group, lane, next: Offset(5), metadata: Bytes::from_static(b"m") },
+            vec!["9", "7", "3", "5", "m"],
+        ),
+        (
+            "cursor set",
+            GroupOp::Set { group, lane, next: Offset(5), epoch: 2, reason: text("why") },
+            vec!["9", "7", "3", "5", "2", "why"],
+        ),
+        (
+            "member",
+            GroupOp::Member { group, member: text("a"), instance: text("b"), client: text("c") },
+            vec!["9", "a", "b", "c"],
+        ),
+        ("member gone", GroupOp::MemberGone { group, member: text("a") }, vec!["9", "a"]),
+        (
+            "assign",
+            GroupOp::Assign {
+                group,
+                lane,
+                epoch: 2,
+                holder: Some(text("a")),
+                is_draining: true,
+                lost: Some(LostWhy::CursorSet),
+            },
+            vec!["9", "7", "3", "2", "a", "1", "5"],
+        ),
+    ];
+    for (name, op, values) in ops {
+        let (kind, bytes) = encoded(&Op::Group(op));
+        assert!(PAGE.contains(&format!("\n| {kind} | {name} |\n")), "{kind} {name}");
+        assert_eq!(walk(kind, &bytes), values, "{name}");
+    }
+    let (kind, bytes) = encoded(&Op::Group(GroupOp::Delete(group)));
+    assert_eq!((kind, bytes), (17, 9_u64.to_le_bytes().to_vec()));
+}
+
 #[test]
 fn control_and_watermark_have_their_fields_where_the_page_says() {
     let control = Control {
@@ -378,10 +452,11 @@ fn tables_have_their_fields_where_the_page_says() {
     );
     let row = CountersRow::default().encode();
     let row_crc = crc32fast::hash(&[&[CountersRow::TABLE], &row[..]].concat()).to_le_bytes();
-    check("Row header", rows, &[("table", &[1]), ("len", &24_u32.to_le_bytes()), ("crc", &row_crc)]);
+    check("Row header", rows, &[("table", &[1]), ("len", &32_u32.to_le_bytes()), ("crc", &row_crc)]);
     assert_eq!(&rows[12..], row);
-    let numbers = [CountersRow::TABLE, TopicRow::TABLE, ProducerRow::TABLE, LaneRow::TABLE];
-    for (number, name) in numbers.into_iter().zip(["counters, one", "topics", "producers", "lanes"]) {
+    let numbers = [CountersRow::TABLE, TopicRow::TABLE, ProducerRow::TABLE, LaneRow::TABLE, GroupRow::TABLE];
+    let names = ["counters, one", "topics", "producers", "lanes", "consumer groups"];
+    for (number, name) in numbers.into_iter().zip(names) {
         assert!(PAGE.contains(&format!("\n| {number} | {name} | ")), "{number} {name}");
     }
     assert_eq!((checkpoint.path(), PATHS), ("tables-b", ["tables-a", "tables-b"]), "odd ones stand in the second file");

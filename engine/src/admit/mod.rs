@@ -91,12 +91,11 @@ impl Request {
             Self::Append(_, reply) => reply.take_up(),
             Self::InitProducer(_, reply) => reply.take_up(),
             Self::CreateTopic(_, _, _, reply) => reply.take_up(),
-            Self::DeleteTopic(_, _, reply) => reply.take_up(),
+            Self::DeleteTopic(_, _, reply) | Self::Group(_, reply) => reply.take_up(),
             Self::ForgetTopic(_) => true,
             Self::CreateGroup(_, _, reply) => reply.take_up(),
             Self::SetCursors(_, reply) => reply.take_up(),
             Self::Join(_, reply) => reply.take_up(),
-            Self::Group(_, reply) => reply.take_up(),
         }
     }
 
@@ -106,12 +105,11 @@ impl Request {
             Self::Append(_, reply) => reply.send(Err(refusal)),
             Self::InitProducer(_, reply) => reply.send(Err(refusal)),
             Self::CreateTopic(_, _, _, reply) => reply.send(Err(refusal)),
-            Self::DeleteTopic(_, _, reply) => reply.send(Err(refusal)),
+            Self::DeleteTopic(_, _, reply) | Self::Group(_, reply) => reply.send(Err(refusal)),
             Self::ForgetTopic(_) => {}
             Self::CreateGroup(_, _, reply) => reply.send(Err(refusal)),
             Self::SetCursors(_, reply) => reply.send(Err(refusal)),
             Self::Join(_, reply) => reply.send(Err(refusal)),
-            Self::Group(_, reply) => reply.send(Err(refusal)),
         }
     }
 }

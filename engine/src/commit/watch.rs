@@ -67,7 +67,9 @@ impl Watch {
             .collect();
         let woken: Vec<_> = moved.iter().filter_map(|turn| state.waiters.remove(turn)).collect();
         drop(state);
-        woken.into_iter().for_each(|(_, _, waker)| waker.wake());
+        for (_, _, waker) in woken {
+            waker.wake();
+        }
     }
 
     /// Resolves with the frame that changed the group, once that is a later one than `seen`.

@@ -29,7 +29,8 @@ impl Engine {
         from.filter_map(|(_, id)| applied.groups.get(id).cloned()).collect()
     }
 
-    /// Resolves with the frame that changed a group, once that is a later one than `seen`. Cursor commits are no change.
+    /// Resolves with the frame that changed a group, once that is a later one than `seen`. Cursor commits change
+    /// nothing here.
     pub fn group_changed(&self, group: GroupId, seen: Lsn) -> Changed {
         self.parts.watch.changed(group, seen)
     }

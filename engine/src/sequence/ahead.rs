@@ -5,7 +5,7 @@
 //! durable, and answer the retry with an offset that does not exist.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque, btree_map::Entry},
     sync::Arc,
 };
 
@@ -208,10 +208,10 @@ impl Ahead {
 
     /// A group's row to be changed; none when it is gone.
     fn group_row(&mut self, applied: &Applied, id: GroupId) -> Option<(&mut Arc<GroupRow>, &mut Lsn)> {
-        if !self.groups.contains_key(&id) {
-            self.groups.insert(id, (Some(applied.groups.get(&id)?.clone()), Lsn(0)));
-        }
-        let (row, lsn) = self.groups.get_mut(&id)?;
+        let (row, lsn) = match self.groups.entry(id) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert((Some(applied.groups.get(&id)?.clone()), Lsn(0))),
+        };
         row.as_mut().map(|row| (row, lsn))
     }
 

@@ -52,7 +52,9 @@ impl Draft {
 
     /// What follows for the members that are left.
     fn finish(mut self) -> Vec<Op> {
-        share(&self.row).into_iter().for_each(|op| self.push(op));
+        for op in share(&self.row) {
+            self.push(op);
+        }
         self.ops.into_iter().map(Op::Group).collect()
     }
 }
@@ -318,7 +320,9 @@ pub(super) fn release(view: View<'_>, release: &Release) -> Verdict<()> {
     let (row, rests_on) = or_say!(found(view, &release.group));
     let commits = or_say!(commits(view, &release.commits, &[]));
     let mut draft = Draft::of(row);
-    commits.into_iter().for_each(|op| draft.push(op));
+    for op in commits {
+        draft.push(op);
+    }
     for (lane, epoch) in &release.held {
         if row.cursors.get(lane).is_some_and(|cursor| cursor.is_held(*epoch)) {
             draft.free(*lane, release.why);

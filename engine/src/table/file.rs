@@ -78,8 +78,8 @@ impl Checkpoint {
         push_row(&mut out, &mut rows, &self.applied.counters);
         self.applied.topics.values().for_each(|row| push_row(&mut out, &mut rows, row));
         self.applied.producers.values().for_each(|row| push_row(&mut out, &mut rows, row));
-        self.applied.groups.values().for_each(|row| push_row(&mut out, &mut rows, &**row));
         self.lanes.iter().for_each(|row| push_row(&mut out, &mut rows, row));
+        self.applied.groups.values().for_each(|row| push_row(&mut out, &mut rows, &**row));
         let body_crc = crc32fast::hash(&out[HEADER_BYTES..]);
         let body_len = (out.len() - HEADER_BYTES) as u64;
         put(&mut out, 0, MAGIC);

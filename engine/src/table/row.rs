@@ -138,7 +138,8 @@ impl Default for CountersRow {
 /// A row of one of the tables.
 pub trait Row: Sized {
     /// The table's number in the file. Numbers once used are never reused. 5 is groups, with their members
-    /// and cursors. Reserved: 6 to 8, 9 remainder, 10 schedules, 11 idempotency keys, 12 queue state, 13 schemas, 14 grants.
+    /// and cursors. Reserved: 6 to 8, 9 remainder, 10 schedules, 11 idempotency keys, 12 queue state, 13 schemas,
+    /// 14 grants.
     const TABLE: u8;
 
     /// Writes it.

@@ -2,15 +2,18 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
+use bytes::Bytes;
 use tillroll_engine::{
     codec::Codec,
     disk::sim::{Crash, SimDisk},
     engine::Engine,
     error::ReadFault,
+    group::{BelowHead, GroupConfig, Join, Mode, NewGroup, Rule},
     id::{Lane, Offset, Partition},
     record::RecordSet,
-    request::{Append, AppendBatch, Appended, Content, InitProducer, Stamp, TopicConfig},
+    request::{Append, AppendBatch, Appended, Content, CursorCommit, InitProducer, Stamp, Start, TopicConfig},
     settings::Settings,
+    table::group::GroupRow,
 };
 use tillroll_tests::{
     dice::Dice,
@@ -31,12 +34,15 @@ pub(crate) struct Directory {
     pub disk: SimDisk,
     /// Every record of every lane.
     pub lanes: BTreeMap<Lane, Vec<Seen>>,
+    /// The consumer group.
+    pub group: GroupRow,
     /// The producer's last append.
     pub last: Append,
     /// What it was answered.
     pub answer: Appended,
 }
 
+const GROUP: &str = "mailer";
 const TOPICS: [(&str, Codec); 3] = [("plain", Codec::None), ("packed", Codec::Lz4), ("dense", Codec::Zstd)];
 
 /// Files as small as they go, since each of their bytes costs an open.
@@ -96,6 +102,26 @@ impl Loader {
         (append, answer)
     }
 
+    /// Another process takes the group's one member over, and moves a cursor.
+    fn consume(&mut self, next: u64) {
+        let (group, member, client) = (GROUP.to_owned(), "m-0".to_owned(), "test".to_owned());
+        let ticket = self.world.engine.join(Join { group, member, instance: format!("i-{next}"), client });
+        self.world.wait(&ticket).expect("answered").expect("joined");
+        let lane = self.lanes[0].1;
+        let epoch = self.world.engine.group(GROUP).expect("it is there").cursors[&lane].epoch;
+        let commit = CursorCommit {
+            group: GROUP.to_owned(),
+            topic: TOPICS[0].0.to_owned(),
+            partition: lane.partition,
+            next: Offset(next),
+            epoch: Some(epoch),
+            expected: None,
+            metadata: Bytes::from_static(b"beside"),
+        };
+        let ticket = self.world.engine.commit_cursors(vec![commit]);
+        self.world.wait(&ticket).expect("answered").expect("moved");
+    }
+
     fn checkpoint(&mut self) {
         self.world.engine.ask_checkpoint();
         self.world.driver.settle(100_000);
@@ -123,6 +149,17 @@ fn start(disk: &SimDisk, seed: u64) -> Loader {
         let topic = world.wait(&ticket).expect("answered").expect("created").topic;
         lanes.push((name.to_owned(), Lane { topic: topic.id, partition: Partition(0) }));
     }
+    let config = GroupConfig {
+        mode: Mode::Members,
+        rule: Some(Rule::Spread),
+        start: Start::Earliest,
+        below_head: BelowHead::Fail,
+        session_ms: 10_000,
+        drain_ms: 30_000,
+    };
+    let topics = TOPICS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let ticket = world.engine.create_group(NewGroup { name: GROUP.to_owned(), topics, config });
+    world.wait(&ticket).expect("answered").expect("created");
     let ticket = world.engine.init_producer(InitProducer { name: Some("loader".to_owned()), idle_expiry_ms: 0 });
     let epoch = world.wait(&ticket).expect("answered").expect("registered").epoch;
     Loader { world, dice: Dice::new(seed), epoch, sequence: 0, made: 0, values: BTreeMap::new(), lanes }
@@ -136,6 +173,7 @@ pub(crate) fn make(seed: u64) -> Directory {
     loop {
         loader.append(0..3);
         loader.append(0..3);
+        loader.consume(u64::try_from(loader.made).expect("small"));
         loader.checkpoint();
         if loader.sealed() >= 2 {
             break;
@@ -162,6 +200,8 @@ pub(crate) fn make(seed: u64) -> Directory {
         loader.append(2..3);
         loader.world.driver.settle(100_000);
     }
+    loader.consume(u64::try_from(loader.made).expect("small"));
+    let group = GroupRow::clone(&*loader.world.engine.group(GROUP).expect("it is there"));
     let (last, answer) = loader.append(1..3);
     let before = loader.world.engine.status();
     assert!(before.checkpointed < before.durable && before.journal_files > 1, "{before:?}");
@@ -169,7 +209,7 @@ pub(crate) fn make(seed: u64) -> Directory {
     let durable = SimDisk::new(seed);
     disk.files().iter().for_each(|path| durable.write_file(path, &disk.read_file(path)));
     let lanes = read_all(&durable, &loader.values, seed);
-    Directory { disk: durable, lanes, last, answer }
+    Directory { disk: durable, lanes, group, last, answer }
 }
 
 /// Something stands behind the last group, as after a torn write.

@@ -49,7 +49,9 @@ fn free(group: &mut GroupRow, lane: Lane, epoch: u64) {
 }
 
 fn settle(group: &mut GroupRow) {
-    share(group).iter().for_each(|op| group.apply(op, 0));
+    for op in share(group) {
+        group.apply(&op, 0);
+    }
     assert_eq!(share(group), [], "asked again, nothing is left to do");
 }
 
