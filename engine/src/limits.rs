@@ -11,7 +11,7 @@ pub const APPEND_BYTES_MAX: usize = 8 << 20;
 /// Batches in one append.
 pub const APPEND_BATCHES_MAX: usize = 1_024;
 /// Cursor commits in one append.
-pub const APPEND_COMMITS_MAX: usize = 16_384;
+pub const APPEND_COMMITS_MAX: usize = 1_024;
 /// Records in one append.
 pub const APPEND_RECORDS_MAX: usize = 65_536;
 /// One frame in the journal, header and padding included.

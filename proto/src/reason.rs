@@ -51,6 +51,13 @@ reasons! {
     /// The offset is beyond the published end.
     CURSOR_BEYOND_END;
 
+    /// A group of that name exists with another configuration.
+    GROUP_EXISTS;
+    /// The group has members, which was not allowed for.
+    GROUP_HAS_MEMBERS;
+    /// The group has changed since it was looked at.
+    GROUP_CHANGED;
+
     /// The offset is not kept any more. Go on from `head`.
     OFFSET_BELOW_HEAD;
     /// The offset is beyond the published end.
@@ -97,6 +104,8 @@ reasons! {
     PRODUCERS_FULL;
     /// As many topics as there may be.
     TOPICS_FULL;
+    /// As many groups, or members of one, as there may be.
+    GROUPS_FULL;
 
     /// Writes are off since a write or a sync failed, until the server is
     /// started again. Nothing of this request was written.

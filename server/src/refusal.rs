@@ -12,6 +12,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt, pb};
 
 pub mod table;
+mod group;
 mod write;
 mod read;
 mod transport;
@@ -162,9 +163,9 @@ pub fn required(field: &str, what: impl Into<String>) -> Facts {
     Facts::new(&table::FIELD_REQUIRED, what).with(key::FIELD, field)
 }
 
-/// A group that does not exist; today none does.
+/// A group that does not exist.
 pub fn no_group(group: &str) -> Facts {
-    let message = format!("group {} not found: consumer groups are not served by this broker", shown(group));
+    let message = format!("group {} not found; create it with CreateGroup", shown(group));
     Facts::new(&table::GROUP_NOT_FOUND, message).with(key::GROUP, group)
 }
 

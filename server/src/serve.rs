@@ -3,7 +3,10 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use tillroll_engine::engine::Engine;
-use tillroll_proto::v1::{log_service_server::LogServiceServer, topic_service_server::TopicServiceServer};
+use tillroll_proto::v1::{
+    group_service_server::GroupServiceServer, log_service_server::LogServiceServer,
+    topic_service_server::TopicServiceServer,
+};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +15,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     accept, channel,
-    rpc::{Log, Topics, Worded},
+    rpc::{Groups, Log, Topics, Worded},
 };
 
 /// How long connections that were cut may take to notice it.
@@ -72,11 +75,14 @@ impl Server {
         let log = LogServiceServer::new(Log::new(self.engine.clone(), stop.clone()))
             .max_decoding_message_size(channel::REQUEST_BYTES_MAX)
             .max_encoding_message_size(channel::RESPONSE_BYTES_MAX);
-        let topics =
-            TopicServiceServer::new(Topics::new(self.engine)).max_decoding_message_size(channel::REQUEST_BYTES_MAX);
+        let topics = TopicServiceServer::new(Topics::new(self.engine.clone()))
+            .max_decoding_message_size(channel::REQUEST_BYTES_MAX);
+        let groups =
+            GroupServiceServer::new(Groups::new(self.engine)).max_decoding_message_size(channel::REQUEST_BYTES_MAX);
         health_reporter.set_serving::<LogServiceServer<Log>>().await;
         health_reporter.set_serving::<TopicServiceServer<Topics>>().await;
-        let mut routes = Routes::new(health).add_service(log).add_service(topics);
+        health_reporter.set_serving::<GroupServiceServer<Groups>>().await;
+        let mut routes = Routes::new(health).add_service(log).add_service(topics).add_service(groups);
         if self.settings.reflection {
             routes = routes.add_service(reflect().build_v1()?).add_service(reflect().build_v1alpha()?);
         }
@@ -118,9 +124,12 @@ fn reflect() -> tonic_reflection::server::Builder<'static> {
 async fn leave(mut reporter: HealthReporter) {
     reporter.set_not_serving::<LogServiceServer<Log>>().await;
     reporter.set_not_serving::<TopicServiceServer<Topics>>().await;
+    reporter.set_not_serving::<GroupServiceServer<Groups>>().await;
     reporter.set_service_status("", ServingStatus::NotServing).await;
     // A stream still gives out the last status when its sender is gone.
-    for service in [LogServiceServer::<Log>::NAME, TopicServiceServer::<Topics>::NAME, ""] {
+    let served =
+        [LogServiceServer::<Log>::NAME, TopicServiceServer::<Topics>::NAME, GroupServiceServer::<Groups>::NAME, ""];
+    for service in served {
         reporter.clear_service_status(service).await;
     }
 }

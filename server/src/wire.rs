@@ -13,10 +13,19 @@ use tillroll_engine::{
 };
 use tillroll_proto::{reason::key, v1};
 
-use crate::refusal::{Facts, bad_field, no_group, required, table, unsupported};
+use crate::refusal::{Facts, bad_field, required, table, unsupported};
 
 /// What a request may rely on by name.
-pub const FEATURES: &[&str] = &["append.checks.next_offset", "append.stream", "read.encoded", "read.key"];
+pub const FEATURES: &[&str] = &[
+    "append.checks.assignment",
+    "append.checks.next_offset",
+    "append.commits",
+    "append.stream",
+    "groups.manual",
+    "read.encoded",
+    "read.group",
+    "read.key",
+];
 
 /// An append as the engine takes it. Payloads are passed on as they lie in the received message.
 pub fn append(request: v1::AppendRequest) -> Result<Append, Facts> {
@@ -139,7 +148,7 @@ pub fn start(start: Option<v1::StartPosition>, field: &str) -> Result<Start, Fac
         Some(At::Offset(offset)) => Ok(Start::Offset(Offset(offset))),
         Some(At::AppendTimeUs(time)) => Ok(Start::AppendTime(time)),
         Some(At::LastRecords(count)) => Ok(Start::Last(count)),
-        Some(At::Group(group)) => Err(no_group(&group)),
+        Some(At::Group(_)) => Err(bad_field(field, format!("{field}.group is a start of Read alone"))),
     }
 }
 

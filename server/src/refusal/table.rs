@@ -57,7 +57,7 @@ macro_rules! rows {
 
 rows! {
     EXPECTED_OFFSET_MISMATCH = reason::EXPECTED_OFFSET_MISMATCH, Aborted, ("after reading again", 0), SAME,
-        [FIELD, TOPIC, PARTITION, EXPECTED, ACTUAL, COUNT],
+        [FIELD, GROUP, TOPIC, PARTITION, EXPECTED, ACTUAL, COUNT],
         "read the partition from `expected` on and decide anew; `PreconditionFailure` has each failing check";
     PRODUCER_FENCED = reason::PRODUCER_FENCED, FailedPrecondition, (NO, 0), NONE,
         [PRODUCER, EPOCH, CURRENT],
@@ -80,6 +80,27 @@ rows! {
     TOPIC_RECREATED = reason::TOPIC_RECREATED, FailedPrecondition, (NO, 0), UNUSED,
         [TOPIC, TOPIC_ID],
         "the name belongs to the topic `topic_id` now, or to none: begin again with it";
+    ASSIGNMENT_FENCED = reason::ASSIGNMENT_FENCED, FailedPrecondition, (NO, 0), SAME,
+        [FIELD, GROUP, TOPIC, PARTITION, EPOCH, CURRENT, HOLDER, COUNT],
+        "the partition is not this member's any more: drop what was done for it since the last accepted commit";
+    START_REQUIRED = reason::START_REQUIRED, FailedPrecondition, (NO, 0), UNUSED,
+        [GROUP, TOPIC],
+        "the group does not read the topic that has this name: add it with UpdateGroup";
+    CURSOR_BACKWARDS = reason::CURSOR_BACKWARDS, FailedPrecondition, (NO, 0), SAME,
+        [FIELD, GROUP, TOPIC, PARTITION, ACTUAL, CURRENT, COUNT],
+        "what is before `current` is done; only SetCursors goes back";
+    CURSOR_BEYOND_END = reason::CURSOR_BEYOND_END, FailedPrecondition, (NO, 0), SAME,
+        [FIELD, GROUP, TOPIC, PARTITION, ACTUAL, END, COUNT],
+        "commit what was read: nothing is published from `end` on";
+    GROUP_EXISTS = reason::GROUP_EXISTS, AlreadyExists, (NO, 0), NONE,
+        [GROUP, DIFFERENCES],
+        "take the group as it is, or another name";
+    GROUP_HAS_MEMBERS = reason::GROUP_HAS_MEMBERS, FailedPrecondition, (NO, 0), NONE,
+        [GROUP, HOLDER, COUNT],
+        "stop the members first, or say with_members";
+    GROUP_CHANGED = reason::GROUP_CHANGED, Aborted, ("after reading again", 0), NONE,
+        [GROUP, EXPECTED, ACTUAL],
+        "look at the group again and decide anew";
     OFFSET_BELOW_HEAD = reason::OFFSET_BELOW_HEAD, OutOfRange, ("from `head`", 0), NONE,
         [TOPIC, PARTITION, OFFSET, HEAD],
         "read from `head`; what is before it is no longer kept";
@@ -127,7 +148,7 @@ rows! {
         "partitions are 0 to `count` - 1";
     GROUP_NOT_FOUND = reason::GROUP_NOT_FOUND, NotFound, (NO, 0), UNUSED,
         [GROUP],
-        "consumer groups are not served yet";
+        "create the group, or mend the name";
     DISK_FULL = reason::DISK_FULL, ResourceExhausted, (YES, 1_000), SAME,
         [ACTUAL, LIMIT],
         "free space on the broker's disk: `actual` bytes are free, `limit` are needed; reads and deletes go on";
@@ -143,6 +164,9 @@ rows! {
     TOPICS_FULL = reason::TOPICS_FULL, ResourceExhausted, (YES, 10_000), NONE,
         [LIMIT],
         "use fewer topics with more partitions";
+    GROUPS_FULL = reason::GROUPS_FULL, ResourceExhausted, (YES, 10_000), NONE,
+        [GROUP, LIMIT],
+        "delete groups that nobody needs, or use fewer members";
     LOG_POISONED = reason::LOG_POISONED, Unavailable, ("after a restart", 1_000), SAME,
         [TOPIC, PARTITION, FILE],
         "look after the disk, then restart the broker; nothing of this request was written";

@@ -8,7 +8,7 @@ use tillroll_engine::{
 };
 use tillroll_proto::reason::key;
 
-use super::{Facts, bad_field, no_group, required, shown, table, unsupported};
+use super::{Facts, bad_field, group, no_group, required, shown, table, unsupported};
 
 /// Checks that are named in the message; all that fit are in the details.
 const LISTED_MAX: usize = 8;
@@ -61,6 +61,16 @@ pub fn of_refusal(refusal: &Refusal) -> Facts {
             required(&field, message).with(key::BATCH, batch)
         }
         Refusal::ExpectedOffsetMismatch { checks } => mismatch(checks),
+        Refusal::GroupExists { .. }
+        | Refusal::GroupHasMembers { .. }
+        | Refusal::GroupChanged { .. }
+        | Refusal::GroupsFull { .. }
+        | Refusal::GroupFull { .. }
+        | Refusal::GroupConfigInvalid { .. }
+        | Refusal::StartRequired { .. }
+        | Refusal::StartOutOfRange { .. }
+        | Refusal::StartUnreadable { .. }
+        | Refusal::CursorRefused { .. } => group::of_group(refusal),
         other => of_state(other),
     }
 }

@@ -22,9 +22,11 @@ use crate::{
 mod append_stream;
 mod deadline;
 mod read;
+mod group;
 mod topic;
 mod worded;
 
+pub use group::Groups;
 pub use topic::Topics;
 pub use worded::Worded;
 

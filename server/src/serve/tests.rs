@@ -109,11 +109,12 @@ async fn what_never_becomes_a_request_is_refused_with_a_reason() {
     assert_eq!(fact(&refused, key::LIMIT), Some(channel::REQUEST_BYTES_MAX.to_string()));
     let refused = wrong_message(&world.channel, "/tillroll.v1.LogService/Append").await;
     assert_eq!((reason_of(&refused).as_str(), refused.code()), (reason::BAD_ENCODING, Code::InvalidArgument));
-    let groups = GroupServiceClient::new(world.channel.clone()).list_groups(v1::ListGroupsRequest::default()).await;
-    let refused = groups.expect_err("not served");
+    let nobody = v1::ExplainGroupRequest { group: "nobody".into() };
+    let refused = GroupServiceClient::new(world.channel.clone()).explain_group(nobody).await.expect_err("not served");
     assert_eq!((reason_of(&refused).as_str(), refused.code()), (reason::UNSUPPORTED_FEATURE, Code::Unimplemented));
-    let refused = wrong_message(&world.channel, "/tillroll.v1.LogService/Rewrite").await;
-    assert_eq!(reason_of(&refused), reason::UNSUPPORTED_FEATURE);
+    for path in ["/tillroll.v1.LogService/Rewrite", "/tillroll.v1.OperatorService/Compact"] {
+        assert_eq!(reason_of(&wrong_message(&world.channel, path).await), reason::UNSUPPORTED_FEATURE);
+    }
     world.append(0, &["the connection still works"]).await;
     world.end().await;
 }

@@ -100,7 +100,7 @@ fn a_start_is_what_it_says_or_refused() {
         (None, reason::FIELD_REQUIRED),
         (Some(At::Earliest(false)), reason::FIELD_INVALID),
         (Some(At::Latest(false)), reason::FIELD_INVALID),
-        (Some(At::Group("billing".into())), reason::GROUP_NOT_FOUND),
+        (Some(At::Group("billing".into())), reason::FIELD_INVALID),
     ] {
         assert_eq!(of(at).expect_err(reason).reason(), reason);
     }

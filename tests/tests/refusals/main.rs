@@ -7,6 +7,7 @@
 
 mod appends;
 mod calls;
+mod groups;
 mod road;
 
 use std::{collections::BTreeSet, fs, path::Path};
@@ -32,6 +33,8 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("READ_FAILED", "server/src/refusal/tests.rs", READ_WORDS),
     ("PRODUCERS_FULL", "server/src/refusal/tests.rs", WRITE_WORDS),
     ("TOPICS_FULL", "server/src/refusal/tests.rs", WRITE_WORDS),
+    ("GROUPS_FULL", "server/src/refusal/tests.rs", WRITE_WORDS),
+    ("GROUP_HAS_MEMBERS", "server/src/refusal/tests.rs", WRITE_WORDS),
 ];
 const SHUTTING_DOWN: &str = "streams_end_with_the_server_and_say_so";
 const READ_WORDS: &str = "every_unanswered_read_has_its_reason_its_place_and_its_facts";
@@ -39,7 +42,7 @@ const WRITE_WORDS: &str = "every_refused_write_has_its_reason_and_its_facts";
 
 #[test]
 fn every_reason_is_in_the_table_or_tested_elsewhere() {
-    let here: BTreeSet<&str> = appends::reasons().chain(calls::reasons()).collect();
+    let here: BTreeSet<&str> = appends::reasons().chain(calls::reasons()).chain(groups::reasons()).collect();
     let elsewhere: BTreeSet<&str> = ELSEWHERE.iter().map(|(reason, ..)| *reason).collect();
     let both: Vec<_> = here.intersection(&elsewhere).collect();
     assert!(both.is_empty(), "tested here by now: {both:?}");

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use prost::Message as _;
 use tillroll_engine::{driver::threads::Running, settings::Settings};
 use tillroll_proto::v1::{
-    self, append_batch::Content, log_service_client::LogServiceClient, topic_service_client::TopicServiceClient,
+    self, append_batch::Content, group_service_client::GroupServiceClient, log_service_client::LogServiceClient,
+    topic_service_client::TopicServiceClient,
 };
 use tillroll_server::{Server, ServerSettings, refusal::table};
 use tokio::task::JoinHandle;
@@ -20,6 +21,7 @@ pub(crate) const TOPIC: &str = "orders";
 pub(crate) struct Road {
     pub(crate) log: LogServiceClient<Channel>,
     pub(crate) topics: TopicServiceClient<Channel>,
+    pub(crate) groups: GroupServiceClient<Channel>,
     pub(crate) topic_id: String,
     stop: CancellationToken,
     serving: JoinHandle<bool>,
@@ -44,8 +46,9 @@ impl Road {
         let create = v1::CreateTopicRequest { name: TOPIC.into(), config: Some(config), dry_run: false };
         let created = topics.create_topic(create).await.expect("created").into_inner();
         let topic_id = created.topic.expect("it says which").topic_id;
+        let groups = GroupServiceClient::new(channel.clone());
         let log = LogServiceClient::new(channel).max_encoding_message_size(16 << 20);
-        Self { log, topics, topic_id, stop, serving, running, _directory: directory }
+        Self { log, topics, groups, topic_id, stop, serving, running, _directory: directory }
     }
 
     /// Where the partitions end.
@@ -65,7 +68,7 @@ impl Road {
     /// The server ends well.
     pub(crate) async fn end(self) {
         self.stop.cancel();
-        drop((self.log, self.topics));
+        drop((self.log, self.topics, self.groups));
         assert!(self.serving.await.expect("no panic"));
         self.running.stop();
     }

@@ -15,7 +15,10 @@ use tillroll_engine::{
     limits,
     request::{Start, TopicView},
 };
-use tillroll_proto::{reason::key, v1};
+use tillroll_proto::{
+    reason::key,
+    v1::{self, start_position::At},
+};
 
 use crate::{
     channel,
@@ -79,7 +82,11 @@ impl Plan {
     pub(super) fn of(engine: &Engine, request: v1::ReadRequest) -> Result<Self, Facts> {
         let is_following = is_following(request.stop)?;
         let is_encoded = is_encoded(request.format)?;
-        let start = wire::start(request.start, "start")?;
+        let (start, group) = match request.start {
+            // Where a group stands is looked up once its topic is known.
+            Some(v1::StartPosition { at: Some(At::Group(group)) }) => (Start::Earliest, Some(group)),
+            start => (wire::start(start, "start")?, None),
+        };
         let limit = limit(request.max_response_bytes)?;
         let heartbeat = heartbeat(request.heartbeat_ms)?;
         let topic = engine.topic(&request.topic).map_err(|refusal| of_refusal(&refusal))?;
@@ -87,8 +94,12 @@ impl Plan {
             let (name, pinned, current) = (topic.name, request.topic_id, Some(topic.id));
             return Err(of_refusal(&Refusal::TopicRecreated { topic: name, pinned, current }));
         }
+        let mut starts = starts(&request.partitions, &request.resume, start, &topic)?;
+        if let Some(group) = &group {
+            starts = at_cursors(engine, group, &topic, &request.resume, starts)?;
+        }
         let mut cursors = Vec::new();
-        for (partition, start) in starts(&request.partitions, &request.resume, start, &topic)? {
+        for (partition, start) in starts {
             let lane = Lane { topic: topic.id, partition };
             let found = engine.find(lane, start).and_then(|next| Ok((next, engine.extent(lane)?.end)));
             let (next, end) = found.map_err(|fault| of_fault(&fault).at(&topic.name, Some(partition)))?;
@@ -125,6 +136,27 @@ impl Plan {
         }
         ends
     }
+}
+
+/// Starts where a group's cursors are, but for the partitions that the request itself says.
+fn at_cursors(
+    engine: &Engine,
+    group: &str,
+    topic: &TopicView,
+    resume: &[v1::PartitionOffset],
+    starts: BTreeMap<Partition, Start>,
+) -> Result<BTreeMap<Partition, Start>, Facts> {
+    let row = engine.group(group).map_err(|refusal| of_refusal(&refusal))?;
+    let one = |(partition, start): (Partition, Start)| {
+        if resume.iter().any(|said| said.partition == partition.0) {
+            return Ok((partition, start));
+        }
+        let lane = Lane { topic: topic.id, partition };
+        let cursor = row.cursors.get(&lane).map(|cursor| (partition, Start::Offset(cursor.next)));
+        let unread = || Refusal::StartRequired { group: group.to_owned(), topic: topic.name.clone() };
+        cursor.ok_or_else(|| of_refusal(&unread()))
+    };
+    starts.into_iter().map(one).collect()
 }
 
 fn is_following(number: i32) -> Result<bool, Facts> {

@@ -1,0 +1,335 @@
+//! `GroupService`: consumer groups, their cursors, and where they stand.
+
+use std::sync::Arc;
+
+use tillroll_engine::{
+    engine::{Engine, groups::moves},
+    error::Refusal,
+    group::{BelowHead, GroupChange, GroupConfig, Mode, NewGroup, Rule, SetCursors},
+    id::{Lane, Offset, Partition},
+    limits,
+    request::Start,
+    table::group::{CursorRow, GroupRow},
+};
+use tillroll_proto::v1::{self, group_service_server::GroupService, start_position::At};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::blocking;
+use crate::{
+    refusal::{Facts, bad_field, of_fault, of_refusal, required, unsupported},
+    wire,
+};
+
+const PAGE_SIZE_DEFAULT: u32 = 100;
+const PAGE_SIZE_MAX: u32 = 1_000;
+
+/// `GroupService`.
+#[derive(Clone)]
+pub struct Groups {
+    engine: Engine,
+}
+
+impl Groups {
+    /// Serves this engine.
+    pub fn new(engine: Engine) -> Self {
+        Self { engine }
+    }
+
+    /// A group as it stands. How far behind it is may be looked up on the disk.
+    async fn described(&self, name: &str) -> Result<v1::Group, Status> {
+        let row = self.engine.group(name).map_err(|refusal| of_refusal(&refusal).status())?;
+        let engine = self.engine.clone();
+        Ok(blocking(move || group(&engine, &row)).await?)
+    }
+
+    async fn answered<T>(answer: impl Future<Output = Result<T, Refusal>>) -> Result<T, Status> {
+        answer.await.map_err(|refusal| of_refusal(&refusal).status())
+    }
+}
+
+#[tonic::async_trait]
+impl GroupService for Groups {
+    async fn create_group(
+        &self,
+        request: Request<v1::CreateGroupRequest>,
+    ) -> Result<Response<v1::CreateGroupResponse>, Status> {
+        let v1::CreateGroupRequest { name, config } = request.into_inner();
+        let new = new_group(name.clone(), config)?;
+        let engine = self.engine.clone();
+        // A start by time is looked up in segments.
+        let ticket = blocking(move || engine.create_group(new)).await?;
+        let (_, created) = Self::answered(ticket).await?;
+        Ok(Response::new(v1::CreateGroupResponse { group: Some(self.described(&name).await?), created }))
+    }
+
+    async fn get_group(&self, request: Request<v1::GetGroupRequest>) -> Result<Response<v1::GetGroupResponse>, Status> {
+        let group = self.described(&request.into_inner().name).await?;
+        Ok(Response::new(v1::GetGroupResponse { group: Some(group) }))
+    }
+
+    async fn list_groups(
+        &self,
+        request: Request<v1::ListGroupsRequest>,
+    ) -> Result<Response<v1::ListGroupsResponse>, Status> {
+        let v1::ListGroupsRequest { page_size, page_token, topic } = request.into_inner();
+        let size = if page_size == 0 { PAGE_SIZE_DEFAULT } else { page_size.min(PAGE_SIZE_MAX) } as usize;
+        let after = (!page_token.is_empty()).then_some(page_token.as_str());
+        let mut rows = self.engine.groups(after, size + 1);
+        let has_more = rows.len() > size;
+        rows.truncate(size);
+        let next_page_token = rows.last().filter(|_| has_more).map(|row| row.name.clone()).unwrap_or_default();
+        rows.retain(|row| topic.is_empty() || row.topic(&topic).is_some());
+        let engine = self.engine.clone();
+        let groups = blocking(move || rows.iter().map(|row| group(&engine, row)).collect()).await?;
+        Ok(Response::new(v1::ListGroupsResponse { groups, next_page_token }))
+    }
+
+    async fn update_group(
+        &self,
+        request: Request<v1::UpdateGroupRequest>,
+    ) -> Result<Response<v1::UpdateGroupResponse>, Status> {
+        let request = request.into_inner();
+        let version = match request.etag.as_str() {
+            "" => None,
+            etag => Some(etag.parse().map_err(|_| bad_field("etag", "etag is not from a group"))?),
+        };
+        let below_head = request.below_head.map(|number| below_head(number, "below_head")).transpose()?;
+        let change = GroupChange {
+            group: request.name.clone(),
+            version,
+            paused: request.paused,
+            pause_reason: request.pause_reason,
+            below_head: below_head.flatten(),
+            add_topics: request.add_topics,
+        };
+        Self::answered(self.engine.change_group(change)).await?;
+        Ok(Response::new(v1::UpdateGroupResponse { group: Some(self.described(&request.name).await?) }))
+    }
+
+    async fn delete_group(
+        &self,
+        request: Request<v1::DeleteGroupRequest>,
+    ) -> Result<Response<v1::DeleteGroupResponse>, Status> {
+        let v1::DeleteGroupRequest { name, with_members } = request.into_inner();
+        Self::answered(self.engine.delete_group(&name, with_members)).await?;
+        Ok(Response::new(v1::DeleteGroupResponse {}))
+    }
+
+    async fn set_cursors(
+        &self,
+        request: Request<v1::SetCursorsRequest>,
+    ) -> Result<Response<v1::SetCursorsResponse>, Status> {
+        let mut request = request.into_inner();
+        let (engine, to) = (self.engine.clone(), wire::start(request.to.take(), "to")?);
+        let set = blocking(move || set_cursors(&engine, request, to)).await??;
+        let before = Self::answered(self.engine.set_cursors(set.clone())).await?;
+        let moves = moves(&set, &before).into_iter().map(|made| v1::CursorMove {
+            partition: made.partition.0,
+            from_offset: made.from.0,
+            to_offset: made.to.0,
+            skipped_records: made.to.0.saturating_sub(made.from.0),
+            repeated_records: made.from.0.saturating_sub(made.to.0),
+        });
+        Ok(Response::new(v1::SetCursorsResponse { moves: moves.collect() }))
+    }
+
+    async fn commit_cursors(
+        &self,
+        request: Request<v1::CommitCursorsRequest>,
+    ) -> Result<Response<v1::CommitCursorsResponse>, Status> {
+        let commits: Vec<_> = request.into_inner().commits.into_iter().map(wire::cursor_commit).collect();
+        if commits.is_empty() {
+            return Err(required("commits", "commits has nothing to commit").status());
+        }
+        check_commits(&commits)?;
+        let moved: Vec<_> = commits.iter().map(|one| (one.group.clone(), one.topic.clone(), one.partition)).collect();
+        Self::answered(self.engine.commit_cursors(commits)).await?;
+        let engine = self.engine.clone();
+        let cursors = blocking(move || {
+            let one = |(name, topic, partition): &(String, String, Partition)| {
+                let row = engine.group(name).ok()?;
+                let lane = Lane { topic: row.topic(topic)?, partition: *partition };
+                Some(cursor(&engine, topic, lane, row.cursors.get(&lane)?))
+            };
+            moved.iter().filter_map(one).collect()
+        });
+        Ok(Response::new(v1::CommitCursorsResponse { cursors: cursors.await? }))
+    }
+
+    async fn explain_group(
+        &self,
+        _request: Request<v1::ExplainGroupRequest>,
+    ) -> Result<Response<v1::ExplainGroupResponse>, Status> {
+        Err(unsupported("group.explain").status())
+    }
+
+    type ConsumeStream =
+        std::pin::Pin<Box<dyn futures_core::Stream<Item = Result<v1::ConsumeResponse, Status>> + Send>>;
+
+    async fn consume(
+        &self,
+        _request: Request<Streaming<v1::ConsumeRequest>>,
+    ) -> Result<Response<Self::ConsumeStream>, Status> {
+        Err(unsupported("group.consume").status())
+    }
+}
+
+fn check_commits(commits: &[tillroll_engine::request::CursorCommit]) -> Result<(), Facts> {
+    let (count, max) = (commits.len(), limits::APPEND_COMMITS_MAX);
+    if count > max {
+        return Err(bad_field("commits", format!("commits has {count} cursors, the limit is {max}; split it")));
+    }
+    let longest = commits.iter().enumerate().max_by_key(|(_, commit)| commit.metadata.len());
+    match longest.filter(|(_, commit)| commit.metadata.len() > limits::CURSOR_METADATA_BYTES_MAX) {
+        Some((index, commit)) => {
+            let (field, max) = (format!("commits[{index}].metadata"), limits::CURSOR_METADATA_BYTES_MAX);
+            Err(bad_field(&field, format!("{field} has {} bytes, the limit is {max}", commit.metadata.len())))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Which cursors go where.
+fn set_cursors(engine: &Engine, request: v1::SetCursorsRequest, to: Start) -> Result<SetCursors, Facts> {
+    let view = engine.topic(&request.topic).map_err(|refusal| of_refusal(&refusal))?;
+    let chosen: Vec<u32> =
+        if request.partitions.is_empty() { (0..view.config.partitions).collect() } else { request.partitions };
+    let one = |partition: u32| {
+        let lane = Lane { topic: view.id, partition: Partition(partition) };
+        let found = engine.find(lane, to);
+        let found = found.map_err(|fault| of_fault(&fault).at(&view.name, Some(lane.partition)))?;
+        Ok::<_, Facts>((lane.partition, found))
+    };
+    Ok(SetCursors {
+        group: request.group,
+        topic: request.topic,
+        to: chosen.into_iter().map(one).collect::<Result<_, _>>()?,
+        dry_run: request.dry_run,
+        with_members: request.with_members,
+        reason: request.reason,
+    })
+}
+
+fn below_head(number: i32, field: &str) -> Result<Option<BelowHead>, Facts> {
+    match v1::BelowHead::try_from(number) {
+        Ok(v1::BelowHead::Unspecified) => Ok(None),
+        Ok(v1::BelowHead::Fail) => Ok(Some(BelowHead::Fail)),
+        Ok(v1::BelowHead::Earliest) => Ok(Some(BelowHead::Earliest)),
+        Err(_) => Err(bad_field(field, format!("{field} is {number}; FAIL (1) and EARLIEST (2) are"))),
+    }
+}
+
+/// A group to be created. Mode and start are never guessed.
+fn new_group(name: String, config: Option<v1::GroupConfig>) -> Result<NewGroup, Facts> {
+    let config = config.ok_or_else(|| required("config", "config says how the group works"))?;
+    let mode = match v1::GroupMode::try_from(config.mode) {
+        Ok(v1::GroupMode::Members) => Mode::Members,
+        Ok(v1::GroupMode::Manual) => Mode::Manual,
+        Ok(v1::GroupMode::Unspecified) => {
+            return Err(required("config.mode", "config.mode is MEMBERS or MANUAL; it is never guessed"));
+        }
+        Err(_) => return Err(bad_field("config.mode", "config.mode is MEMBERS (1) or MANUAL (2)")),
+    };
+    let rule = match v1::AssignmentRule::try_from(config.rule) {
+        Ok(v1::AssignmentRule::Unspecified) => None,
+        Ok(v1::AssignmentRule::Spread) => Some(Rule::Spread),
+        Ok(v1::AssignmentRule::CoPartitioned) => Some(Rule::CoPartitioned),
+        Ok(v1::AssignmentRule::Single) => Some(Rule::Single),
+        Err(_) => return Err(bad_field("config.rule", "config.rule is SPREAD (1), CO_PARTITIONED (2) or SINGLE (3)")),
+    };
+    if mode == Mode::Members && rule.is_none() {
+        return Err(required("config.rule", "config.rule is required of a group with members"));
+    }
+    let or = |asked: u32, [_, usual, _]: [u32; 3]| if asked == 0 { usual } else { asked };
+    Ok(NewGroup {
+        name,
+        topics: config.topics,
+        config: GroupConfig {
+            mode,
+            rule,
+            start: wire::start(config.start, "config.start")?,
+            below_head: below_head(config.below_head, "config.below_head")?.unwrap_or(BelowHead::Fail),
+            session_ms: or(config.session_ms, limits::SESSION_MS),
+            drain_ms: or(config.drain_ms, limits::DRAIN_MS),
+        },
+    })
+}
+
+fn group(engine: &Engine, row: &Arc<GroupRow>) -> v1::Group {
+    let name_of = |lane: &Lane| row.topics.iter().find(|(id, _)| *id == lane.topic).map(|(_, name)| name.as_str());
+    let cursors = row.cursors.iter().map(|(lane, at)| cursor(engine, name_of(lane).unwrap_or_default(), *lane, at));
+    let members = row.members.iter().map(|(id, member)| v1::Member {
+        member_id: id.clone(),
+        instance_id: member.instance.clone(),
+        client: member.client.clone(),
+        joined_time_us: member.joined_us,
+        connected: false,
+        assignments: row
+            .cursors
+            .iter()
+            .filter(|(_, at)| at.holder.as_ref() == Some(id))
+            .map(|(lane, at)| v1::Assignment {
+                topic: name_of(lane).unwrap_or_default().to_owned(),
+                partition: lane.partition.0,
+                assignment_epoch: at.epoch,
+                next_offset: at.next.0,
+            })
+            .collect(),
+    });
+    v1::Group {
+        name: row.name.clone(),
+        config: Some(config(row)),
+        etag: row.version.to_string(),
+        paused: row.paused.is_some(),
+        pause_reason: row.paused.clone().unwrap_or_default(),
+        members: members.collect(),
+        cursors: cursors.collect(),
+    }
+}
+
+fn config(row: &GroupRow) -> v1::GroupConfig {
+    let config = &row.config;
+    let at = match config.start {
+        Start::Earliest => At::Earliest(true),
+        Start::Latest => At::Latest(true),
+        Start::Offset(offset) => At::Offset(offset.0),
+        Start::AppendTime(time_us) => At::AppendTimeUs(time_us),
+        Start::Last(count) => At::LastRecords(count),
+    };
+    v1::GroupConfig {
+        topics: row.topics.iter().map(|(_, name)| name.clone()).collect(),
+        mode: config.mode as i32,
+        rule: config.rule.map_or(0, |rule| rule as i32),
+        start: Some(v1::StartPosition { at: Some(at) }),
+        below_head: config.below_head as i32,
+        session_ms: config.session_ms,
+        drain_ms: config.drain_ms,
+    }
+}
+
+fn cursor(engine: &Engine, topic: &str, lane: Lane, at: &CursorRow) -> v1::Cursor {
+    let end = engine.extent(lane).map_or(at.next, |extent| extent.end);
+    v1::Cursor {
+        topic: topic.to_owned(),
+        partition: lane.partition.0,
+        next_offset: at.next.0,
+        lag_records: end.0.saturating_sub(at.next.0),
+        lag_ms: if end > at.next { waiting_ms(engine, lane, at.next) } else { 0 },
+        metadata: at.metadata.clone(),
+        committed_time_us: at.committed_us,
+        holder: at.holder.clone().unwrap_or_default(),
+    }
+}
+
+/// How long the record at an offset has been there; 0 when it cannot be read.
+fn waiting_ms(engine: &Engine, lane: Lane, next: Offset) -> u64 {
+    let Ok(answer) = engine.read(lane, next, 1) else { return 0 };
+    let Some(chunk) = answer.chunks.first() else { return 0 };
+    let mut first = chunk.base;
+    let run = chunk.times.iter().find(|run| {
+        first = first.plus(run.record_count.into());
+        next < first
+    });
+    let since = run.map_or(0, |run| engine.env().wall_us().saturating_sub(run.append_time_us));
+    u64::try_from(since / 1_000).unwrap_or(0)
+}
