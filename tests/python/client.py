@@ -106,6 +106,7 @@ class Walk:
         self.messages = contract.messages
         self.log = contract.stubs["LogServiceStub"](channel)
         self.topics = contract.stubs["TopicServiceStub"](channel)
+        self.groups = contract.stubs["GroupServiceStub"](channel)
 
     def make(self, name, /, **fields):
         return self.messages[name](**fields)
@@ -327,6 +328,50 @@ class Walk:
         assert largest < DEFAULT_RECEIVE_LIMIT and largest_shared <= MIB, (largest, largest_shared)
         return f"{sum(sizes)} bytes in {len(messages)} messages, the largest {largest}, if shared {largest_shared}"
 
+    def be_a_manual_group(self):
+        """Reads from where the group stands, and moves its cursor with what it appends, by compare and set."""
+        config = self.make(
+            "GroupConfig",
+            topics=[self.topic],
+            mode=self.messages["GROUP_MODE_MANUAL"],
+            start=self.make("StartPosition", earliest=True),
+        )
+        request = self.make("CreateGroupRequest", name="walkers", config=config)
+        made = [self.groups.CreateGroup(request, timeout=DEADLINE_S).created for _ in range(2)]
+        assert made == [True, False], made
+
+        def unread():
+            at = self.make("StartPosition", group="walkers")
+            stop = self.messages["READ_STOP_AT_END"]
+            read = self.make("ReadRequest", topic=self.topic, partitions=[1], start=at, stop=stop)
+            answers = [answer.batch for answer in self.log.Read(read, timeout=DEADLINE_S) if answer.HasField("batch")]
+            return [item.offset for batch in answers for item in batch.records]
+
+        def moved(expected, next_offset):
+            place = {"group": "walkers", "topic": self.topic, "partition": 1}
+            return self.make("CursorCommit", next_offset=next_offset, expected_offset=expected, **place)
+
+        offsets = unread()
+        assert offsets == list(range(self.ends[1])), offsets
+        done = self.make("Record", value=b"done")
+        for at in offsets[:2]:
+            # What came of a record and that it is done: one append.
+            request = self.append_request([done], partition=2)
+            request.commits.append(moved(at, at + 1))
+            self.log.Append(request, timeout=DEADLINE_S)
+            self.ends[2] += 1
+        twice = self.append_request([done], partition=2)
+        twice.commits.append(moved(1, 2))
+        facts = self.refusal(
+            lambda: self.log.Append(twice, timeout=DEADLINE_S), grpc.StatusCode.ABORTED, "EXPECTED_OFFSET_MISMATCH"
+        )
+        assert (facts["expected"], facts["actual"]) == ("1", "2"), facts
+        rest = self.make("CommitCursorsRequest", commits=[moved(2, self.ends[1])])
+        cursor = self.groups.CommitCursors(rest, timeout=DEADLINE_S).cursors[0]
+        assert (cursor.next_offset, cursor.lag_records) == (self.ends[1], 0), cursor
+        assert unread() == []
+        return f"{len(offsets)} records, each done once; a second process is told where the cursor is"
+
     def delete_the_topic(self):
         topic = self.topics.GetTopic(self.make("GetTopicRequest", name=self.topic), timeout=DEADLINE_S).topic
         request = self.make("DeleteTopicRequest", name=self.topic, topic_id=topic.topic_id)
@@ -342,6 +387,7 @@ class Walk:
         stream_with_a_refusal_in_the_middle,
         stream_as_a_producer,
         understand_refusals,
+        be_a_manual_group,
         stay_below_the_default_limit,
         delete_the_topic,
     ]
