@@ -273,6 +273,9 @@ fn kind_of_reason(name: &str) -> Option<ErrorKind> {
         | reason::PRODUCER_UNKNOWN
         | reason::TOPIC_EXISTS
         | reason::TOPIC_RECREATED
+        | reason::GROUP_EXISTS
+        | reason::GROUP_HAS_MEMBERS
+        | reason::GROUP_CHANGED
         | reason::CURSOR_BACKWARDS
         | reason::CURSOR_BEYOND_END => ErrorKind::Conflict,
         reason::PRODUCER_FENCED | reason::ASSIGNMENT_FENCED | reason::TAKEN_OVER => ErrorKind::Fenced,
@@ -293,7 +296,8 @@ fn kind_of_reason(name: &str) -> Option<ErrorKind> {
         | reason::JOURNAL_FULL
         | reason::TOO_MANY_IN_FLIGHT
         | reason::PRODUCERS_FULL
-        | reason::TOPICS_FULL => ErrorKind::Exhausted,
+        | reason::TOPICS_FULL
+        | reason::GROUPS_FULL => ErrorKind::Exhausted,
         reason::LOG_POISONED | reason::READ_FAILED | reason::SHUTTING_DOWN => ErrorKind::Unavailable,
         reason::OUTCOME_UNKNOWN => ErrorKind::OutcomeUnknown,
         reason::DATA_DAMAGED => ErrorKind::DataLoss,

@@ -3,7 +3,10 @@
 //! Every decision is a list of operations made on a copy of the group's row, one after the other, by the function that
 //! also applies them: what follows from the first ones (who gets the partition that was given back) sees them done.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
     admit::{check_name, not_found},
@@ -64,24 +67,29 @@ fn found<'a>(view: View<'a>, name: &str) -> Result<(&'a Arc<GroupRow>, Lsn), Ref
     row.map(|row| (row, rests_on)).ok_or_else(|| (Refusal::GroupNotFound { group: name.to_owned() }, rests_on))
 }
 
-fn topic_row<'a>(view: View<'a>, name: &str) -> Result<&'a TopicRow, Refused> {
+fn topic_row<'a>(view: View<'a>, name: &str) -> Result<(&'a TopicRow, Lsn), Refused> {
     let (row, rests_on) = view.ahead.topic(view.applied, name);
-    row.ok_or_else(|| (not_found(view.applied, name), rests_on))
+    row.map(|row| (row, rests_on)).ok_or_else(|| (not_found(view.applied, name), rests_on))
 }
 
-/// The lane of a group that a topic's name and a partition are.
-fn lane_of(view: View<'_>, group: &GroupRow, name: &str, partition: Partition) -> Result<Lane, Refused> {
-    let topic = topic_row(view, name)?;
-    let count = topic.config.partitions;
+/// The lane of a group that a topic's name and a partition are. `known` is the frame that the group rests on.
+fn lane_of(
+    view: View<'_>,
+    (group, known): (&GroupRow, Lsn),
+    name: &str,
+    partition: Partition,
+) -> Result<Lane, Refused> {
+    let (topic, named) = topic_row(view, name)?;
+    let (count, rests_on) = (topic.config.partitions, named.max(known));
     if partition.0 >= count {
-        return Err((Refusal::PartitionNotFound { topic: name.to_owned(), partition, count }, Lsn(0)));
+        return Err((Refusal::PartitionNotFound { topic: name.to_owned(), partition, count }, rests_on));
     }
     let lane = Lane { topic: topic.id, partition };
     if group.topic(name) == Some(topic.id) && group.cursors.contains_key(&lane) {
         return Ok(lane);
     }
     // It reads another topic of that name, which is gone, or none.
-    Err((Refusal::StartRequired { group: group.name.clone(), topic: name.to_owned() }, Lsn(0)))
+    Err((Refusal::StartRequired { group: group.name.clone(), topic: name.to_owned() }, rests_on))
 }
 
 /// Says no, or goes on.
@@ -106,13 +114,14 @@ pub(super) fn create(
     if let Err(refusal) = check_name("name", &new.name).and_then(|()| check_config(new)) {
         return say(refusal);
     }
-    let mut topics = Vec::new();
+    let (mut topics, mut named) = (Vec::new(), Lsn(0));
     for name in &new.topics {
-        let topic = or_say!(topic_row(view, name));
+        let (topic, rests_on) = or_say!(topic_row(view, name));
         topics.push((topic.id, name.clone(), topic.config.partitions));
+        named = named.max(rests_on);
     }
     if let Err(refusal) = check_partitions(new.config.rule, topics.iter().map(|topic| topic.2)) {
-        return say(refusal);
+        return Verdict::Say(Err(refusal), named);
     }
     let (found, rests_on) = view.ahead.group(view.applied, &new.name);
     if let Some(row) = found {
@@ -127,7 +136,8 @@ pub(super) fn create(
     if view.applied.groups.len() >= limits::GROUPS_MAX {
         return say(Refusal::GroupsFull { limit: limits::GROUPS_MAX as u64 });
     }
-    let known = |lane: &Lane| starts.iter().find(|(other, _)| other == lane).map_or(Offset(0), |(_, start)| *start);
+    let starts: BTreeMap<Lane, Offset> = starts.iter().copied().collect();
+    let known = |lane: &Lane| starts.get(lane).copied().unwrap_or_default();
     let cursors = topics.iter().flat_map(|(topic, _, partitions)| lanes(*topic, *partitions));
     let id = GroupId(next_id);
     let create = GroupCreate {
@@ -154,7 +164,7 @@ fn check_config(new: &NewGroup) -> Result<(), Refusal> {
         let wrong = "is required of a group with members, and a manual group has none";
         return Err(Refusal::GroupConfigInvalid { field: "config.rule", wrong });
     }
-    let distinct: std::collections::BTreeSet<&String> = new.topics.iter().collect();
+    let distinct: BTreeSet<&String> = new.topics.iter().collect();
     if new.topics.is_empty() || distinct.len() < new.topics.len() {
         return Err(Refusal::GroupConfigInvalid {
             field: "config.topics",
@@ -221,7 +231,7 @@ pub(super) fn change(view: View<'_>, change: &GroupChange) -> Verdict<()> {
     }
     let mut topics = Vec::new();
     for name in &change.add_topics {
-        let topic = or_say!(topic_row(view, name));
+        let (topic, _) = or_say!(topic_row(view, name));
         if row.topic(name) != Some(topic.id) {
             topics.push((topic.id, name.clone(), topic.config.partitions));
         }
@@ -248,7 +258,7 @@ pub(super) fn set_cursors(view: View<'_>, set: &SetCursors) -> Verdict<Vec<(Part
     let (row, rests_on) = or_say!(found(view, &set.group));
     let (mut moves, mut draft) = (Vec::new(), Draft::of(row));
     for (partition, next) in &set.to {
-        let lane = or_say!(lane_of(view, row, &set.topic, *partition));
+        let lane = or_say!(lane_of(view, (row, rests_on), &set.topic, *partition));
         let Some(cursor) = row.cursors.get(&lane) else { continue };
         if cursor.holder.is_some() && !set.with_members {
             return Verdict::Say(Err(has_members(row)), rests_on);
@@ -355,7 +365,7 @@ pub(super) fn commits(
     for (index, commit) in asked.iter().enumerate() {
         let (row, rests_on) = found(view, &commit.group)?;
         rests = rests.max(rests_on);
-        let lane = lane_of(view, row, &commit.topic, commit.partition)?;
+        let lane = lane_of(view, (row, rests_on), &commit.topic, commit.partition)?;
         let fault = |why| CursorFault {
             place: CursorPlace::Commit(index),
             group: commit.group.clone(),
@@ -377,7 +387,7 @@ pub(super) fn commits(
     for (index, check) in held {
         let (row, rests_on) = found(view, &check.group)?;
         rests = rests.max(rests_on);
-        let lane = lane_of(view, row, &check.topic, check.partition)?;
+        let lane = lane_of(view, (row, rests_on), &check.topic, check.partition)?;
         if let Err(why) = holds(row, lane, check.epoch) {
             let (group, topic, partition) = (check.group.clone(), check.topic.clone(), check.partition);
             fenced.push(CursorFault { place: CursorPlace::Check(*index), group, topic, partition, why });
