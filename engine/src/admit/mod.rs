@@ -14,7 +14,7 @@ use crate::{
     budget::Permit,
     codec::Codec,
     error::{Refusal, Sized},
-    group::{GroupChange, Join, Joined, Leave, NewGroup, Release, SetCursors},
+    group::{CursorMove, GroupChange, Join, Joined, Leave, NewGroup, Release, SetCursors},
     id::{GroupId, Lane, Offset, Partition, TopicId},
     journal::{
         frame::FRAME_HEADER_BYTES,
@@ -56,8 +56,8 @@ pub enum Request {
     ForgetTopic(TopicId),
     /// A consumer group's creation, with the cursors that its start is.
     CreateGroup(NewGroup, Vec<(Lane, Offset)>, Reply<(GroupId, bool)>),
-    /// Cursors to be set; answered with where they were.
-    SetCursors(SetCursors, Reply<Vec<(Partition, Offset)>>),
+    /// Cursors to be set.
+    SetCursors(SetCursors, Reply<Vec<CursorMove>>),
     /// A member joins.
     Join(Join, Reply<Joined>),
     /// Anything else about a consumer group.
@@ -175,7 +175,7 @@ pub fn is_own_name(name: &str) -> bool {
 /// Looks at every record of an append, and gives every batch its partition.
 pub fn admit(append: Append, applied: &RwLock<Applied>, frame_bytes_max: usize) -> Result<AdmittedAppend, Refusal> {
     check_counts(&append)?;
-    check_commits(&append)?;
+    check_commits(&append.commits)?;
     if let Some(stamp) = &append.stamp
         && !is_own_name(&stamp.producer)
     {
@@ -246,12 +246,13 @@ fn content_bytes(batch: &AppendBatch) -> usize {
     }
 }
 
-fn check_commits(append: &Append) -> Result<(), Refusal> {
-    let (count, max) = (append.commits.len(), limits::APPEND_COMMITS_MAX);
+/// Looks at cursor commits, in an append or alone, as far as that goes without the groups.
+pub fn check_commits(commits: &[CursorCommit]) -> Result<(), Refusal> {
+    let (count, max) = (commits.len(), limits::APPEND_COMMITS_MAX);
     if count > max {
         return Err(too_large(Sized::Commits, None, max, count));
     }
-    let metadata = append.commits.iter().map(|commit| commit.metadata.len()).max().unwrap_or(0);
+    let metadata = commits.iter().map(|commit| commit.metadata.len()).max().unwrap_or(0);
     let max = limits::CURSOR_METADATA_BYTES_MAX;
     if metadata > max { Err(too_large(Sized::CursorMetadata, None, max, metadata)) } else { Ok(()) }
 }

@@ -49,10 +49,6 @@ impl Watch {
         let mut state = self.state.lock();
         for (lsn, op) in std::iter::once(first).chain(changes) {
             match op {
-                Op::Group(GroupOp::Delete(group)) => {
-                    // Nobody asks for it any more once all who wait have seen it.
-                    state.groups.insert(*group, lsn);
-                }
                 Op::Group(op) => {
                     state.groups.insert(op.group(), lsn);
                 }

@@ -85,11 +85,14 @@ impl Engine {
 
     /// Moves cursors, all or nothing.
     pub fn commit_cursors(&self, commits: Vec<CursorCommit>) -> Ticket<()> {
-        self.ask(GroupRequest::Commit(commits))
+        match admit::check_commits(&commits) {
+            Ok(()) => self.ask(GroupRequest::Commit(commits)),
+            Err(refusal) => Ticket::resolved(Err(refusal)),
+        }
     }
 
     /// Sets cursors, also backwards: whoever holds their partitions loses them.
-    pub fn set_cursors(&self, set: SetCursors) -> Ticket<Vec<(Partition, Offset)>> {
+    pub fn set_cursors(&self, set: SetCursors) -> Ticket<Vec<CursorMove>> {
         self.control(|reply| Request::SetCursors(set, reply))
     }
 
@@ -100,7 +103,10 @@ impl Engine {
 
     /// Gives partitions back, with their last cursor commits.
     pub fn release(&self, release: Release) -> Ticket<()> {
-        self.ask(GroupRequest::Release(release))
+        match admit::check_commits(&release.commits) {
+            Ok(()) => self.ask(GroupRequest::Release(release)),
+            Err(refusal) => Ticket::resolved(Err(refusal)),
+        }
     }
 
     /// Ends a membership: what it held goes to others.
@@ -111,11 +117,4 @@ impl Engine {
     fn ask(&self, request: GroupRequest) -> Ticket<()> {
         self.control(|reply| Request::Group(request, reply))
     }
-}
-
-/// The moves that a set is, from where its cursors were.
-pub fn moves(set: &SetCursors, before: &[(Partition, Offset)]) -> Vec<CursorMove> {
-    let to = |partition: Partition| set.to.iter().find(|(other, _)| *other == partition).map(|(_, to)| *to);
-    let moves = before.iter().filter_map(|&(partition, from)| Some(CursorMove { partition, from, to: to(partition)? }));
-    moves.collect()
 }

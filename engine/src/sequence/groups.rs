@@ -11,7 +11,7 @@ use std::{
 use crate::{
     admit::{check_name, not_found},
     error::{CursorFault, CursorPlace, CursorWhy, Difference, Refusal},
-    group::{GroupChange, Join, Joined, Leave, LostWhy, Mode, NewGroup, Release, Rule, SetCursors},
+    group::{CursorMove, GroupChange, Join, Joined, Leave, LostWhy, Mode, NewGroup, Release, Rule, SetCursors},
     id::{GroupId, Lane, Lsn, Offset, Partition, TopicId},
     journal::{
         group_op::{GroupCreate, GroupOp, GroupSettings},
@@ -253,8 +253,8 @@ pub(super) fn change(view: View<'_>, change: &GroupChange) -> Verdict<()> {
     Verdict::Write(draft.finish(), ())
 }
 
-/// Sets cursors. The answer is where each was.
-pub(super) fn set_cursors(view: View<'_>, set: &SetCursors) -> Verdict<Vec<(Partition, Offset)>> {
+/// Sets cursors, anywhere up to the published end.
+pub(super) fn set_cursors(view: View<'_>, set: &SetCursors) -> Verdict<Vec<CursorMove>> {
     let (row, rests_on) = or_say!(found(view, &set.group));
     let (mut moves, mut draft) = (Vec::new(), Draft::of(row));
     for (partition, next) in &set.to {
@@ -263,7 +263,14 @@ pub(super) fn set_cursors(view: View<'_>, set: &SetCursors) -> Verdict<Vec<(Part
         if cursor.holder.is_some() && !set.with_members {
             return Verdict::Say(Err(has_members(row)), rests_on);
         }
-        moves.push((*partition, cursor.next));
+        // It was looked up before; the topic may have been made anew since.
+        let end = view.applied.lanes.get(&lane).map_or(Offset(0), |lane| lane.end);
+        if *next > end {
+            let (topic, partition, most) = (set.topic.clone(), *partition, Some(end));
+            let refusal = Refusal::StartOutOfRange { topic, partition, asked: *next, least: Offset(0), most };
+            return Verdict::Say(Err(refusal), rests_on);
+        }
+        moves.push(CursorMove { partition: *partition, from: cursor.next, to: *next });
         let (epoch, reason) = (cursor.epoch + 1, set.reason.clone());
         draft.push(GroupOp::Set { group: row.id, lane, next: *next, epoch, reason });
     }

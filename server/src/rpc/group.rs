@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tillroll_engine::{
-    engine::{Engine, groups::moves},
+    engine::Engine,
     error::Refusal,
     group::{BelowHead, GroupChange, GroupConfig, Mode, NewGroup, Rule, SetCursors},
     id::{Lane, Offset, Partition},
@@ -19,9 +19,6 @@ use crate::{
     refusal::{Facts, bad_field, of_fault, of_refusal, required, unsupported},
     wire,
 };
-
-const PAGE_SIZE_DEFAULT: u32 = 100;
-const PAGE_SIZE_MAX: u32 = 1_000;
 
 /// `GroupService`.
 #[derive(Clone)]
@@ -72,7 +69,7 @@ impl GroupService for Groups {
         request: Request<v1::ListGroupsRequest>,
     ) -> Result<Response<v1::ListGroupsResponse>, Status> {
         let v1::ListGroupsRequest { page_size, page_token, topic } = request.into_inner();
-        let size = if page_size == 0 { PAGE_SIZE_DEFAULT } else { page_size.min(PAGE_SIZE_MAX) } as usize;
+        let size = super::topic::page_size(page_size);
         let after = (!page_token.is_empty()).then_some(page_token.as_str());
         let mut rows = self.engine.groups(after, size + 1);
         let has_more = rows.len() > size;
@@ -122,8 +119,8 @@ impl GroupService for Groups {
         let mut request = request.into_inner();
         let (engine, to) = (self.engine.clone(), wire::start(request.to.take(), "to")?);
         let set = blocking(move || set_cursors(&engine, request, to)).await??;
-        let before = Self::answered(self.engine.set_cursors(set.clone())).await?;
-        let moves = moves(&set, &before).into_iter().map(|made| v1::CursorMove {
+        let moves = Self::answered(self.engine.set_cursors(set)).await?;
+        let moves = moves.into_iter().map(|made| v1::CursorMove {
             partition: made.partition.0,
             from_offset: made.from.0,
             to_offset: made.to.0,
@@ -141,7 +138,6 @@ impl GroupService for Groups {
         if commits.is_empty() {
             return Err(required("commits", "commits has nothing to commit").status());
         }
-        check_commits(&commits)?;
         let moved: Vec<_> = commits.iter().map(|one| (one.group.clone(), one.topic.clone(), one.partition)).collect();
         Self::answered(self.engine.commit_cursors(commits)).await?;
         let engine = self.engine.clone();
@@ -171,21 +167,6 @@ impl GroupService for Groups {
         _request: Request<Streaming<v1::ConsumeRequest>>,
     ) -> Result<Response<Self::ConsumeStream>, Status> {
         Err(unsupported("group.consume").status())
-    }
-}
-
-fn check_commits(commits: &[tillroll_engine::request::CursorCommit]) -> Result<(), Facts> {
-    let (count, max) = (commits.len(), limits::APPEND_COMMITS_MAX);
-    if count > max {
-        return Err(bad_field("commits", format!("commits has {count} cursors, the limit is {max}; split it")));
-    }
-    let longest = commits.iter().enumerate().max_by_key(|(_, commit)| commit.metadata.len());
-    match longest.filter(|(_, commit)| commit.metadata.len() > limits::CURSOR_METADATA_BYTES_MAX) {
-        Some((index, commit)) => {
-            let (field, max) = (format!("commits[{index}].metadata"), limits::CURSOR_METADATA_BYTES_MAX);
-            Err(bad_field(&field, format!("{field} has {} bytes, the limit is {max}", commit.metadata.len())))
-        }
-        None => Ok(()),
     }
 }
 

@@ -54,7 +54,8 @@ fn info(partition: Partition, extent: Extent) -> v1::PartitionInfo {
     }
 }
 
-fn page_size(asked: u32) -> usize {
+/// How many entries a page has.
+pub(super) fn page_size(asked: u32) -> usize {
     if asked == 0 { PAGE_SIZE_DEFAULT as usize } else { asked.min(PAGE_SIZE_MAX) as usize }
 }
 

@@ -214,7 +214,11 @@ fn cursors() -> Vec<Row> {
             alone(|commit| commit.topic = "other".into()),
             expected("START_REQUIRED", &[("group", &GROUP), ("topic", &"other")]),
         ),
-        ("long metadata", alone(|commit| commit.metadata = vec![0; 1_025].into()), invalid("commits[0].metadata")),
+        (
+            "long metadata",
+            alone(|commit| commit.metadata = vec![0; 1_025].into()),
+            expected("APPEND_TOO_LARGE", &[("field", &"commits"), ("limit", &1_024), ("actual", &1_025)]),
+        ),
     ]
 }
 
