@@ -246,6 +246,14 @@ pub enum Refusal {
         /// The limit.
         limit: u64,
     },
+    /// Another process has the member's name.
+    #[error("taken over group={group} member={member}")]
+    TakenOver {
+        /// The group.
+        group: String,
+        /// The member.
+        member: String,
+    },
     /// As many members as a group may have.
     #[error("too many members group={group} limit={limit}")]
     GroupFull {

@@ -162,6 +162,8 @@ pub struct Join {
     pub instance: String,
     /// What it calls itself, for people.
     pub client: String,
+    /// It was a member before: when another process has its name by now, it is refused.
+    pub comes_back: bool,
 }
 
 /// What became of a join.

@@ -27,6 +27,7 @@ pub mod request;
 pub mod group;
 pub mod budget;
 pub mod answer;
+pub mod presence;
 // The disk, and what is common to its files.
 pub mod disk;
 pub mod header;

@@ -30,6 +30,8 @@ reasons! {
     ASSIGNMENT_FENCED;
     /// Another process with the same member id took over.
     TAKEN_OVER;
+    /// It is no member any more: it was away, or silent, for too long. Join again.
+    MEMBERSHIP_ENDED;
 
     /// The sequence is beyond the next one. Go on from `next`.
     SEQUENCE_GAP;
@@ -157,6 +159,8 @@ pub mod key {
     pub const EPOCH: &str = "epoch";
     /// The epoch that counts.
     pub const CURRENT: &str = "current";
+    /// A member of a group.
+    pub const MEMBER: &str = "member";
     /// The member that holds the partition.
     pub const HOLDER: &str = "holder";
     /// A sequence as sent.

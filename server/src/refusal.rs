@@ -169,6 +169,19 @@ pub fn no_group(group: &str) -> Facts {
     Facts::new(&table::GROUP_NOT_FOUND, message).with(key::GROUP, group)
 }
 
+/// A member whose id another process has now.
+pub fn taken_over(group: &str, member: &str) -> Facts {
+    let message = format!("member {} of group {} is another process now; stop this one", shown(member), shown(group));
+    Facts::new(&table::TAKEN_OVER, message).with(key::GROUP, group).with(key::MEMBER, member)
+}
+
+/// A member that is none any more.
+pub fn membership_ended(group: &str, member: &str, why: &str) -> Facts {
+    let (shown_group, shown_member) = (shown(group), shown(member));
+    let message = format!("{shown_member} is no member of group {shown_group} any more: {why}; join again");
+    Facts::new(&table::MEMBERSHIP_ENDED, message).with(key::GROUP, group).with(key::MEMBER, member)
+}
+
 /// A feature that this broker does not have.
 pub fn unsupported(feature: &str) -> Facts {
     let message = format!("feature {} is not supported by this broker; GetServer lists what is", shown(feature));

@@ -77,8 +77,8 @@ impl Server {
             .max_encoding_message_size(channel::RESPONSE_BYTES_MAX);
         let topics = TopicServiceServer::new(Topics::new(self.engine.clone()))
             .max_decoding_message_size(channel::REQUEST_BYTES_MAX);
-        let groups =
-            GroupServiceServer::new(Groups::new(self.engine)).max_decoding_message_size(channel::REQUEST_BYTES_MAX);
+        let groups = GroupServiceServer::new(Groups::new(self.engine, stop.clone()))
+            .max_decoding_message_size(channel::REQUEST_BYTES_MAX);
         health_reporter.set_serving::<LogServiceServer<Log>>().await;
         health_reporter.set_serving::<TopicServiceServer<Topics>>().await;
         health_reporter.set_serving::<GroupServiceServer<Groups>>().await;

@@ -1,8 +1,10 @@
-//! What the tests of more than one room share: the world of the simulation, and what it holds the log against.
+//! What the tests of more than one room share: the world of the simulation and what it holds the log against, and a
+//! server on a real directory.
 
 #![forbid(unsafe_code)]
 
 pub mod dice;
 pub mod ledger;
 pub mod members;
+pub mod road;
 pub mod world;

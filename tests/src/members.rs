@@ -86,7 +86,8 @@ impl Members {
             _ => {
                 self.instances += 1;
                 let instance = format!("i-{}", self.instances);
-                let ticket = world.engine.join(Join { group, member, instance, client: String::new() });
+                let ticket =
+                    world.engine.join(Join { group, member, instance, client: String::new(), comes_back: false });
                 world.wait(&ticket);
             }
         }

@@ -9,6 +9,7 @@ use crate::{
     error::{ReadFault, Refusal},
     group::{CursorMove, GroupChange, Join, Joined, Leave, NewGroup, Release, SetCursors},
     id::{GroupId, Lane, Lsn, Offset, Partition},
+    presence::{Attendance, Who},
     request::{CursorCommit, Start},
     table::group::GroupRow,
     ticket::Ticket,
@@ -99,6 +100,17 @@ impl Engine {
     /// Makes a process a member. When this answers, every older process of that member is fenced, durably.
     pub fn join(&self, join: Join) -> Ticket<Joined> {
         self.control(|reply| Request::Join(join, reply))
+    }
+
+    /// A process of a member has a stream open until the answer is dropped; for its session after that, its partitions
+    /// wait for it. One that was never there counts as away since the engine was opened, or since it joined.
+    pub fn attend(&self, who: Who) -> Attendance {
+        self.parts.presence.attend(who)
+    }
+
+    /// Whether a process of a member has a stream open.
+    pub fn is_here(&self, who: &Who) -> bool {
+        self.parts.presence.is_here(who)
     }
 
     /// Gives partitions back, with their last cursor commits.

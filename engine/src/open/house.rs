@@ -16,6 +16,7 @@ use crate::{
     },
     marks::Marks,
     poison::Poison,
+    presence::Presence,
     read::Reads,
     segment::shelf::Shelf,
     sequence::{self, Sequencer},
@@ -62,6 +63,7 @@ pub(super) struct Shared {
     pub(super) next_segment: Arc<AtomicU64>,
     pub(super) controls: Arc<Queue<Admitted>>,
     pub(super) watch: Arc<Watch>,
+    pub(super) presence: Arc<Presence>,
     pub(super) bells: Bells,
 }
 
@@ -151,6 +153,7 @@ impl Road {
             pool: shared.pool.clone(),
             tail: shared.tail.clone(),
             room: shared.room.clone(),
+            presence: shared.presence.clone(),
             refuse_when_full: shared.settings.hold_checkpoints,
             appends: appends.clone(),
             controls,

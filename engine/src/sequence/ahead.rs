@@ -185,6 +185,12 @@ impl Ahead {
         }
     }
 
+    /// All consumer groups as they will be.
+    pub(super) fn groups<'a>(&'a self, applied: &'a Applied) -> impl Iterator<Item = &'a Arc<GroupRow>> {
+        let stand = applied.groups.iter().filter(|(id, _)| !self.groups.contains_key(id)).map(|(_, row)| row);
+        stand.chain(self.groups.values().filter_map(|(row, _)| row.as_ref()))
+    }
+
     /// What became of a consumer group.
     pub(super) fn change_group(&mut self, applied: &Applied, op: &GroupOp, time_us: i64, lsn: Lsn) {
         let id = op.group();

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    admit::{check_name, not_found},
+    admit::{GroupRequest, check_name, not_found},
     error::{CursorFault, CursorPlace, CursorWhy, Difference, Refusal},
     group::{CursorMove, GroupChange, Join, Joined, Leave, LostWhy, Mode, NewGroup, Release, Rule, SetCursors},
     id::{GroupId, Lane, Lsn, Offset, Partition, TopicId},
@@ -100,6 +100,17 @@ macro_rules! or_say {
             Err((refusal, rests_on)) => return Verdict::Say(Err(refusal), rests_on),
         }
     };
+}
+
+/// Whatever is answered with done or not.
+pub(super) fn any(view: View<'_>, request: &GroupRequest) -> Verdict<()> {
+    match request {
+        GroupRequest::Delete { name, with_members } => delete(view, name, *with_members),
+        GroupRequest::Change(asked) => change(view, asked),
+        GroupRequest::Commit(commits) => commit(view, commits),
+        GroupRequest::Release(asked) => release(view, asked),
+        GroupRequest::Leave(asked) => leave(view, asked),
+    }
 }
 
 /// Creates a group, or finds it standing with the same configuration. `starts` are the cursors of its topics, looked up
@@ -210,7 +221,7 @@ fn differences(has: &GroupRow, asked: &NewGroup) -> Vec<Difference> {
 }
 
 /// Deletes a group; with members only when that is said.
-pub(super) fn delete(view: View<'_>, name: &str, with_members: bool) -> Verdict<()> {
+fn delete(view: View<'_>, name: &str, with_members: bool) -> Verdict<()> {
     let (row, rests_on) = or_say!(found(view, name));
     if !with_members && !row.members.is_empty() {
         return Verdict::Say(Err(has_members(row)), rests_on);
@@ -223,7 +234,7 @@ fn has_members(row: &GroupRow) -> Refusal {
 }
 
 /// Changes a group's settings.
-pub(super) fn change(view: View<'_>, change: &GroupChange) -> Verdict<()> {
+fn change(view: View<'_>, change: &GroupChange) -> Verdict<()> {
     let (row, rests_on) = or_say!(found(view, &change.group));
     if let Some(version) = change.version.filter(|version| *version != row.version) {
         let refusal = Refusal::GroupChanged { group: row.name.clone(), expected: version, actual: row.version };
@@ -294,6 +305,11 @@ pub(super) fn join(view: View<'_>, join: &Join) -> Verdict<Joined> {
     if known.is_some_and(|member| member.instance == join.instance) {
         return Verdict::Say(Ok(joined(true)), rests_on);
     }
+    if known.is_some() && join.comes_back {
+        // The older process would take back what the newer one has, and end it.
+        let (group, member) = (row.name.clone(), join.member.clone());
+        return Verdict::Say(Err(Refusal::TakenOver { group, member }), rests_on);
+    }
     if known.is_none() && row.members.len() >= limits::MEMBERS_MAX {
         let limit = limits::MEMBERS_MAX as u64;
         return Verdict::Say(Err(Refusal::GroupFull { group: row.name.clone(), limit }), rests_on);
@@ -319,7 +335,7 @@ fn take_over(draft: &mut Draft, lane: Lane, member: &str) {
 }
 
 /// A member's end. One that is not a member any more, or is another process by now, has ended already.
-pub(super) fn leave(view: View<'_>, leave: &Leave) -> Verdict<()> {
+fn leave(view: View<'_>, leave: &Leave) -> Verdict<()> {
     let (row, rests_on) = or_say!(found(view, &leave.group));
     if row.members.get(&leave.member).is_none_or(|member| member.instance != leave.instance) {
         return Verdict::Say(Ok(()), rests_on);
@@ -333,7 +349,7 @@ pub(super) fn leave(view: View<'_>, leave: &Leave) -> Verdict<()> {
 }
 
 /// Partitions given back, with their last cursor commits. What is not held under that epoch any more is left alone.
-pub(super) fn release(view: View<'_>, release: &Release) -> Verdict<()> {
+fn release(view: View<'_>, release: &Release) -> Verdict<()> {
     let (row, rests_on) = or_say!(found(view, &release.group));
     let commits = or_say!(commits(view, &release.commits, &[]));
     let mut draft = Draft::of(row);
@@ -350,7 +366,7 @@ pub(super) fn release(view: View<'_>, release: &Release) -> Verdict<()> {
 }
 
 /// Cursor commits alone, all or nothing.
-pub(super) fn commit(view: View<'_>, asked: &[CursorCommit]) -> Verdict<()> {
+fn commit(view: View<'_>, asked: &[CursorCommit]) -> Verdict<()> {
     let ops = or_say!(commits(view, asked, &[]));
     if ops.is_empty() {
         // Nothing moves. What it rests on may be on its way all the same.

@@ -5,7 +5,7 @@
 //! frame carries its answer along, and an answer that needs no frame but rests on one that is not published yet
 //! follows it down the road.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use crate::{
     admit::{Admitted, AdmittedAppend, GroupRequest, Request, SharedApplied, room::Room},
@@ -13,9 +13,10 @@ use crate::{
     budget::Permit,
     error::Refusal,
     id::Lsn,
-    journal::{Frame, Sequenced, op::Op, pool::Pool},
+    journal::{Frame, Sequenced, group_op::GroupOp, op::Op, pool::Pool},
     marks::Marks,
     poison::Poison,
+    presence::Presence,
     request::{Appended, AppendedBatch},
     stage::{Bell, Now, Queue, Stage, Step},
     table::row::{AnswerRow, TopicRow},
@@ -24,11 +25,13 @@ use crate::{
 };
 
 mod ahead;
+mod absence;
 mod groups;
 mod share;
 mod decide;
 pub(crate) mod registry;
 
+use absence::Absence;
 use ahead::Ahead;
 use decide::{Accepted, Decision, View};
 use registry::Verdict;
@@ -65,6 +68,9 @@ pub struct Sequencer {
     ahead: Ahead,
     next: Next,
     expire_at: u64,
+    absence: Absence,
+    /// What absences have led to, and is not decided yet.
+    overdue: VecDeque<GroupRequest>,
 }
 
 /// What a sequencer is made of.
@@ -81,6 +87,8 @@ pub struct Parts {
     pub tail: Arc<Tail>,
     /// Read: whether flushing has room on the disk.
     pub room: Arc<Room>,
+    /// Read: which members are there.
+    pub presence: Arc<Presence>,
     /// Checkpoints are held off, so a full journal will not come free: refuse instead of waiting.
     pub refuse_when_full: bool,
     /// Appends.
@@ -106,7 +114,8 @@ impl Sequencer {
             group: applied.counters.next_group,
         };
         drop(applied);
-        Self { parts, ahead: Ahead::default(), next, expire_at: 0 }
+        let absence = Absence::new(parts.presence.clone());
+        Self { parts, ahead: Ahead::default(), next, expire_at: 0, absence, overdue: VecDeque::new() }
     }
 
     /// The next request that is still wanted; appends only while there is room for them.
@@ -183,13 +192,7 @@ impl Sequencer {
                 self.carry_out(verdict, reply)
             }
             Request::Group(change, reply) => {
-                let verdict = self.look(|view| match &change {
-                    GroupRequest::Delete { name, with_members } => groups::delete(view, name, *with_members),
-                    GroupRequest::Change(change) => groups::change(view, change),
-                    GroupRequest::Commit(commits) => groups::commit(view, commits),
-                    GroupRequest::Release(release) => groups::release(view, release),
-                    GroupRequest::Leave(leave) => groups::leave(view, leave),
-                });
+                let verdict = self.look(|view| groups::any(view, &change));
                 self.carry_out(verdict, reply)
             }
         }
@@ -282,6 +285,9 @@ impl Sequencer {
                     self.ahead.delete_topic(&applied, *topic, lsn);
                 }
                 Op::Group(op) => {
+                    if !matches!(op, GroupOp::Commit { .. }) {
+                        self.absence.look_again();
+                    }
                     self.next.group = self.next.group.max(op.group().0 + 1);
                     let applied = self.parts.applied.read();
                     self.ahead.change_group(&applied, op, time_us, lsn);
@@ -321,10 +327,26 @@ impl Sequencer {
         (!expired.is_empty()).then(|| self.frame(expired, Answer::nobody(), None))
     }
 
+    /// The frame that takes partitions from a member that is away, or that does not give one back.
+    fn free_overdue(&mut self, now: Now) -> Option<Sequenced> {
+        if self.overdue.is_empty() && self.absence.is_due(now.mono_us) {
+            let applied = self.parts.applied.read();
+            self.ahead.prune(applied.lsn);
+            let view = View { applied: &applied, ahead: &self.ahead };
+            self.overdue.extend(self.absence.over(view, now.mono_us));
+        }
+        loop {
+            let request = self.overdue.pop_front()?;
+            if let Verdict::Write(ops, ()) = self.look(|view| groups::any(view, &request)) {
+                return Some(self.frame(ops, Answer::nobody(), None));
+            }
+        }
+    }
+
     /// Decides one request and hands its frame on; false when there is none that may be taken now.
     fn decide_next(&mut self, now: Now) -> bool {
-        let sequenced = if let Some(expired) = self.expire(now) {
-            Some(expired)
+        let sequenced = if let Some(own) = self.expire(now).or_else(|| self.free_overdue(now)) {
+            Some(own)
         } else {
             let Some(Admitted { request, permit }) = self.take(now) else { return false };
             self.decide(request, permit)
@@ -339,6 +361,7 @@ impl Sequencer {
     /// Writes are off: nothing of what waits here was written.
     fn drain(&mut self) -> Step {
         self.ahead.clear();
+        self.overdue.clear();
         let Some(poisoned) = self.parts.poison.first() else { return Step::Poisoned };
         while let Some(admitted) = self.parts.controls.pop().or_else(|| self.parts.appends.pop()) {
             admitted.refuse(Refusal::Poisoned(poisoned.clone()));
@@ -370,6 +393,10 @@ impl Stage for Sequencer {
         }
         // Nobody rings when what waits could only be refused.
         let waits = step == Step::Idle && !self.parts.appends.is_empty();
-        if waits { Step::Until(now.mono_us + LOOK_AGAIN_US) } else { step }
+        match (step, self.absence.due_us()) {
+            (Step::Idle, _) if waits => Step::Until(now.mono_us + LOOK_AGAIN_US),
+            (Step::Idle, due_us) if due_us < u64::MAX => Step::Until(due_us),
+            _ => step,
+        }
     }
 }

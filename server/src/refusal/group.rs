@@ -3,7 +3,7 @@
 use tillroll_engine::error::{CursorFault, CursorPlace, CursorWhy, Refusal};
 use tillroll_proto::reason::key;
 
-use super::{Facts, bad_field, shown, table, unsupported};
+use super::{Facts, bad_field, shown, table, taken_over, unsupported};
 
 /// Members and cursors that are named in a message.
 const LISTED_MAX: usize = 8;
@@ -32,6 +32,7 @@ pub(super) fn of_group(refusal: &Refusal) -> Facts {
             let message = format!("there are {limit} groups, no more may be; delete some");
             Facts::new(&table::GROUPS_FULL, message).with(key::LIMIT, limit)
         }
+        Refusal::TakenOver { group, member } => taken_over(group, member),
         Refusal::GroupFull { group, limit } => {
             let message = format!("group {} has {limit} members, no more may be", shown(group));
             Facts::new(&table::GROUPS_FULL, message).with(key::GROUP, group).with(key::LIMIT, limit)

@@ -83,6 +83,12 @@ rows! {
     ASSIGNMENT_FENCED = reason::ASSIGNMENT_FENCED, FailedPrecondition, (NO, 0), SAME,
         [FIELD, GROUP, TOPIC, PARTITION, EPOCH, CURRENT, HOLDER, COUNT],
         "the partition is not this member's any more: drop what was done for it since the last accepted commit";
+    TAKEN_OVER = reason::TAKEN_OVER, FailedPrecondition, (NO, 0), NONE,
+        [GROUP, MEMBER],
+        "another process has the member's id: stop this one, and do not join again";
+    MEMBERSHIP_ENDED = reason::MEMBERSHIP_ENDED, Unavailable, (YES, 100), NONE,
+        [GROUP, MEMBER],
+        "the member was away or silent for too long: join again, its partitions may be others";
     START_REQUIRED = reason::START_REQUIRED, FailedPrecondition, (NO, 0), UNUSED,
         [GROUP, TOPIC],
         "the group does not read the topic that has this name: add it with UpdateGroup";

@@ -66,6 +66,7 @@ pub fn of_refusal(refusal: &Refusal) -> Facts {
         | Refusal::GroupChanged { .. }
         | Refusal::GroupsFull { .. }
         | Refusal::GroupFull { .. }
+        | Refusal::TakenOver { .. }
         | Refusal::GroupConfigInvalid { .. }
         | Refusal::StartRequired { .. }
         | Refusal::StartOutOfRange { .. }

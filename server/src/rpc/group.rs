@@ -12,24 +12,36 @@ use tillroll_engine::{
     table::group::{CursorRow, GroupRow},
 };
 use tillroll_proto::v1::{self, group_service_server::GroupService, start_position::At};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::blocking;
+use super::{
+    blocking,
+    consume::{self, Seats},
+    responses::Responses,
+};
 use crate::{
-    refusal::{Facts, bad_field, of_fault, of_refusal, required, unsupported},
+    refusal::{Facts, bad_field, of_fault, of_refusal, required},
     wire,
 };
+
+mod explain;
+
+/// What is kept of a client's name for itself.
+const CLIENT_BYTES_MAX: usize = 256;
 
 /// `GroupService`.
 #[derive(Clone)]
 pub struct Groups {
     engine: Engine,
+    seats: Seats,
+    stop: CancellationToken,
 }
 
 impl Groups {
-    /// Serves this engine.
-    pub fn new(engine: Engine) -> Self {
-        Self { engine }
+    /// Serves this engine until `stop`.
+    pub fn new(engine: Engine, stop: CancellationToken) -> Self {
+        Self { engine, seats: Seats::default(), stop }
     }
 
     /// A group as it stands. How far behind it is may be looked up on the disk.
@@ -154,19 +166,39 @@ impl GroupService for Groups {
 
     async fn explain_group(
         &self,
-        _request: Request<v1::ExplainGroupRequest>,
+        request: Request<v1::ExplainGroupRequest>,
     ) -> Result<Response<v1::ExplainGroupResponse>, Status> {
-        Err(unsupported("group.explain").status())
+        let row = self.engine.group(&request.into_inner().group).map_err(|refusal| of_refusal(&refusal).status())?;
+        let extent = |lane| self.engine.extent(lane).unwrap_or_default();
+        let view = |member: &str| {
+            let known = row.members.get(member)?;
+            self.seats.view(&(row.id, member.to_owned(), known.instance.clone()))
+        };
+        let now_us = self.engine.env().wall_us();
+        Ok(Response::new(explain::explain(&explain::Look { row: &row, now_us, extent: &extent, view: &view })))
     }
 
-    type ConsumeStream =
-        std::pin::Pin<Box<dyn futures_core::Stream<Item = Result<v1::ConsumeResponse, Status>> + Send>>;
+    type ConsumeStream = Responses<v1::ConsumeResponse>;
 
     async fn consume(
         &self,
-        _request: Request<Streaming<v1::ConsumeRequest>>,
+        request: Request<Streaming<v1::ConsumeRequest>>,
     ) -> Result<Response<Self::ConsumeStream>, Status> {
-        Err(unsupported("group.consume").status())
+        let (client, stop) = (client_of(&request), self.stop.clone());
+        let stream = consume::open(self.engine.clone(), self.seats.clone(), request.into_inner(), client, stop);
+        Ok(Response::new(stream))
+    }
+}
+
+/// What a client says of itself, and where it is.
+fn client_of<T>(request: &Request<T>) -> String {
+    let agent = request.metadata().get("user-agent").and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    let mut agent = agent.to_owned();
+    agent.truncate(agent.floor_char_boundary(CLIENT_BYTES_MAX));
+    match request.remote_addr() {
+        Some(address) if agent.is_empty() => address.to_string(),
+        Some(address) => format!("{agent} at {address}"),
+        None => agent,
     }
 }
 
@@ -244,7 +276,7 @@ fn group(engine: &Engine, row: &Arc<GroupRow>) -> v1::Group {
         instance_id: member.instance.clone(),
         client: member.client.clone(),
         joined_time_us: member.joined_us,
-        connected: false,
+        connected: engine.is_here(&(row.id, id.clone(), member.instance.clone())),
         assignments: row
             .cursors
             .iter()

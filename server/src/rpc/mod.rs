@@ -20,8 +20,10 @@ use crate::{
 };
 
 mod append_stream;
+mod responses;
 mod deadline;
 mod read;
+mod consume;
 mod group;
 mod topic;
 mod worded;
@@ -118,7 +120,7 @@ impl LogService for Log {
         Ok(Response::new(outcomes))
     }
 
-    type ReadStream = read::Responses;
+    type ReadStream = responses::Responses<v1::ReadResponse>;
 
     async fn read(&self, request: Request<v1::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
         let deadline = deadline::of(request.metadata());

@@ -5,21 +5,18 @@
 //! behind the ends of a bounded read, `CaughtUp` once and before the end, a sign of life when nothing else flows, and
 //! never an end that looks well when it is not.
 
-use std::{
-    collections::VecDeque,
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::collections::VecDeque;
 
-use futures_core::Stream;
 use tillroll_engine::{engine::Engine, id::Offset};
 use tillroll_proto::v1::{self, read_response::Event};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 
-use super::{blocking, deadline};
-use crate::refusal::{Facts, gave_up, of_fault, stopping};
+use super::{
+    blocking, deadline,
+    responses::{Responses, Said},
+};
+use crate::refusal::{Facts, of_fault, stopping};
 
 mod plan;
 mod cut;
@@ -28,40 +25,15 @@ mod wait;
 
 use self::{
     pack::{Packed, Packer},
-    plan::{Cursor, Order, Plan},
+    plan::Plan,
+};
+pub(super) use self::{
+    plan::{Cursor, Limit, Order, is_encoded, limit},
     wait::Waiting,
 };
 
 /// Responses between the reading task and the connection.
 const RESPONSES_MAX: usize = 4;
-
-/// A response, or the end; an end that is not said is a failure.
-type Said = Result<Option<v1::ReadResponse>, Status>;
-
-/// The responses of one read.
-pub struct Responses {
-    said: mpsc::Receiver<Said>,
-    is_over: bool,
-}
-
-impl Stream for Responses {
-    type Item = Result<v1::ReadResponse, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.is_over {
-            return Poll::Ready(None);
-        }
-        let Poll::Ready(said) = self.said.poll_recv(context) else { return Poll::Pending };
-        let response = match said {
-            Some(Ok(Some(response))) => return Poll::Ready(Some(Ok(response))),
-            Some(Ok(None)) => None,
-            Some(Err(status)) => Some(Err(status)),
-            None => Some(Err(gave_up().status())),
-        };
-        self.is_over = true;
-        Poll::Ready(response)
-    }
-}
 
 /// Checks a request and starts to answer it; what is wrong with it is the answer of the call itself.
 pub(super) async fn open(
@@ -69,13 +41,13 @@ pub(super) async fn open(
     request: v1::ReadRequest,
     deadline: Option<Instant>,
     stop: CancellationToken,
-) -> Result<Responses, Facts> {
+) -> Result<Responses<v1::ReadResponse>, Facts> {
     let plan = {
         let engine = engine.clone();
         // A start by time is looked up in segments.
         blocking(move || Plan::of(&engine, request)).await??
     };
-    let (sender, said) = mpsc::channel(RESPONSES_MAX);
+    let (sender, responses) = Responses::new(RESPONSES_MAX);
     tokio::spawn(async move {
         let mut reading = Reading::new(engine, plan, sender.clone());
         let end = tokio::select! {
@@ -91,7 +63,7 @@ pub(super) async fn open(
         // A client that is gone needs no answer.
         let _gone = sender.send(end).await;
     });
-    Ok(Responses { said, is_over: false })
+    Ok(responses)
 }
 
 /// Why a read ends before its time.
@@ -110,10 +82,10 @@ impl From<Facts> for End {
 struct Reading {
     engine: Engine,
     plan: Plan,
-    sender: mpsc::Sender<Said>,
+    sender: mpsc::Sender<Said<v1::ReadResponse>>,
     /// Partitions that may have records, by their place in the plan, each at its turn.
     ready: VecDeque<usize>,
-    waiting: Waiting,
+    waiting: Waiting<usize>,
     /// Partitions that are not where they ended when the call began.
     behind: usize,
     records_left: Option<u64>,
@@ -122,12 +94,12 @@ struct Reading {
 }
 
 impl Reading {
-    fn new(engine: Engine, plan: Plan, sender: mpsc::Sender<Said>) -> Self {
+    fn new(engine: Engine, plan: Plan, sender: mpsc::Sender<Said<v1::ReadResponse>>) -> Self {
         let behind = plan.cursors.iter().filter(|cursor| is_behind(cursor)).count();
         let places = 0..plan.cursors.len();
         Self {
             ready: places.filter(|place| plan.is_following || is_behind(&plan.cursors[*place])).collect(),
-            waiting: Waiting::new(plan.cursors.len()),
+            waiting: Waiting::default(),
             behind,
             records_left: plan.records_max,
             is_caught_up: false,
@@ -209,7 +181,7 @@ impl Reading {
 }
 
 /// One look into the log; none when nothing is there.
-fn look(
+pub(super) fn look(
     engine: &Engine,
     order: &Order,
     cursor: Cursor,
@@ -226,36 +198,4 @@ fn look(
 
 fn is_behind(cursor: &Cursor) -> bool {
     cursor.next < cursor.end
-}
-
-#[cfg(test)]
-mod tests {
-    use futures_util::StreamExt;
-    use tillroll_proto::reason;
-    use tonic_types::StatusExt;
-
-    use super::*;
-
-    /// What a client gets after the task has said this and is gone.
-    async fn heard(said: Vec<Said>) -> Vec<Result<v1::ReadResponse, String>> {
-        let (sender, receiver) = mpsc::channel(RESPONSES_MAX);
-        for one in said {
-            sender.send(one).await.expect("there is room");
-        }
-        drop(sender);
-        let reason = |status: Status| status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
-        let responses = Responses { said: receiver, is_over: false };
-        responses.map(|response| response.map_err(reason)).collect().await
-    }
-
-    #[tokio::test]
-    async fn a_read_ends_well_only_when_it_says_so() {
-        let response = v1::ReadResponse::default();
-        assert_eq!(heard(vec![Ok(Some(response.clone())), Ok(None)]).await, [Ok(response.clone())]);
-        let broken = Err(reason::READ_FAILED.to_owned());
-        assert_eq!(heard(vec![Ok(Some(response.clone()))]).await, [Ok(response), broken.clone()]);
-        assert_eq!(heard(Vec::new()).await, [broken]);
-        let stopped = Err(reason::SHUTTING_DOWN.to_owned());
-        assert_eq!(heard(vec![Err(stopping().status())]).await, [stopped]);
-    }
 }

@@ -8,8 +8,7 @@ use tillroll_proto::{
     reason::key,
     v1::{
         self, append_outcome::Result as Outcome, append_stream_response::Event as Appended,
-        group_service_client::GroupServiceClient, log_service_client::LogServiceClient, read_response::Event,
-        topic_service_client::TopicServiceClient,
+        log_service_client::LogServiceClient, read_response::Event, topic_service_client::TopicServiceClient,
     },
 };
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
@@ -109,9 +108,6 @@ async fn what_never_becomes_a_request_is_refused_with_a_reason() {
     assert_eq!(fact(&refused, key::LIMIT), Some(channel::REQUEST_BYTES_MAX.to_string()));
     let refused = wrong_message(&world.channel, "/tillroll.v1.LogService/Append").await;
     assert_eq!((reason_of(&refused).as_str(), refused.code()), (reason::BAD_ENCODING, Code::InvalidArgument));
-    let nobody = v1::ExplainGroupRequest { group: "nobody".into() };
-    let refused = GroupServiceClient::new(world.channel.clone()).explain_group(nobody).await.expect_err("not served");
-    assert_eq!((reason_of(&refused).as_str(), refused.code()), (reason::UNSUPPORTED_FEATURE, Code::Unimplemented));
     for path in ["/tillroll.v1.LogService/Rewrite", "/tillroll.v1.OperatorService/Compact"] {
         assert_eq!(reason_of(&wrong_message(&world.channel, path).await), reason::UNSUPPORTED_FEATURE);
     }

@@ -105,7 +105,8 @@ impl Loader {
     /// Another process takes the group's one member over, and moves a cursor.
     fn consume(&mut self, next: u64) {
         let (group, member, client) = (GROUP.to_owned(), "m-0".to_owned(), "test".to_owned());
-        let ticket = self.world.engine.join(Join { group, member, instance: format!("i-{next}"), client });
+        let ticket =
+            self.world.engine.join(Join { group, member, instance: format!("i-{next}"), client, comes_back: false });
         self.world.wait(&ticket).expect("answered").expect("joined");
         let lane = self.lanes[0].1;
         let epoch = self.world.engine.group(GROUP).expect("it is there").cursors[&lane].epoch;

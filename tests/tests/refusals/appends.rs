@@ -8,7 +8,7 @@ use tillroll_proto::v1::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::road::{Expected, Road, TOPIC, expected, good, plain, record};
+use tillroll_tests::road::{Expected, Road, TOPIC, expected, good, plain, record};
 
 /// A bad append, and what it is told.
 struct Row {

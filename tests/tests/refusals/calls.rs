@@ -3,7 +3,7 @@
 use tillroll_proto::v1::{self, start_position::At};
 use tonic::Status;
 
-use crate::road::{Expected, Road, TOPIC, expected, plain, record};
+use tillroll_tests::road::{Expected, Road, TOPIC, expected, plain, record};
 
 /// A bad call.
 enum Call {

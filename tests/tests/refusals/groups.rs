@@ -3,7 +3,7 @@
 use tillroll_proto::v1::{self, start_position::At};
 use tonic::Status;
 
-use crate::road::{Expected, Road, TOPIC, expected, plain, record};
+use tillroll_tests::road::{Expected, Road, TOPIC, expected, plain, record};
 
 /// A manual group, which every test has; it reads [`TOPIC`], and its cursors are at 0 and 1.
 const GROUP: &str = "mailer";
@@ -152,8 +152,8 @@ fn changes() -> Vec<Row> {
         ),
         (
             "an explanation",
-            Call::Explain(v1::ExplainGroupRequest { group: GROUP.into() }),
-            expected("UNSUPPORTED_FEATURE", &[("feature", &"group.explain")]),
+            Call::Explain(v1::ExplainGroupRequest { group: "nobody".into() }),
+            expected("GROUP_NOT_FOUND", &[("group", &"nobody")]),
         ),
     ]
 }

@@ -8,7 +8,6 @@
 mod appends;
 mod calls;
 mod groups;
-mod road;
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -35,6 +34,12 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("TOPICS_FULL", "server/src/refusal/tests.rs", WRITE_WORDS),
     ("GROUPS_FULL", "server/src/refusal/tests.rs", WRITE_WORDS),
     ("GROUP_HAS_MEMBERS", "server/src/refusal/tests.rs", WRITE_WORDS),
+    (
+        "TAKEN_OVER",
+        "tests/tests/consume/main.rs",
+        "another_process_of_the_same_member_takes_over_and_ends_the_older_one",
+    ),
+    ("MEMBERSHIP_ENDED", "tests/tests/consume/main.rs", "a_member_that_promised_heartbeats_and_sends_none_is_let_go"),
 ];
 const SHUTTING_DOWN: &str = "streams_end_with_the_server_and_say_so";
 const READ_WORDS: &str = "every_unanswered_read_has_its_reason_its_place_and_its_facts";

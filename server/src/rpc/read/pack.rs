@@ -23,17 +23,17 @@ use crate::{
 
 /// What one look into a partition comes to.
 #[derive(Debug)]
-pub(super) struct Packed {
+pub(in crate::rpc) struct Packed {
     /// In their order; the last one says how far the look came.
-    pub(super) batches: Vec<v1::Batch>,
+    pub(in crate::rpc) batches: Vec<v1::Batch>,
     /// Records in them.
-    pub(super) records: u64,
+    pub(in crate::rpc) records: u64,
     /// Comes behind the batches.
-    pub(super) refusal: Option<Facts>,
+    pub(in crate::rpc) refusal: Option<Facts>,
 }
 
 /// Fills responses.
-pub(super) struct Packer<'a> {
+pub(in crate::rpc) struct Packer<'a> {
     order: &'a Order,
     cursor: Cursor,
     /// Nothing from here on.
@@ -53,7 +53,7 @@ pub(super) struct Packer<'a> {
 
 impl<'a> Packer<'a> {
     /// For records of this partition from its cursor to `until`, at most `left`.
-    pub(super) fn new(order: &'a Order, cursor: Cursor, until: Offset, left: Option<u64>) -> Self {
+    pub(in crate::rpc) fn new(order: &'a Order, cursor: Cursor, until: Offset, left: Option<u64>) -> Self {
         let blank_bytes = batch(order, cursor, Offset(0)).encoded_len();
         Self {
             order,
@@ -70,7 +70,7 @@ impl<'a> Packer<'a> {
     }
 
     /// Packs chunks that follow each other.
-    pub(super) fn pack(mut self, chunks: Vec<Chunk>) -> Packed {
+    pub(in crate::rpc) fn pack(mut self, chunks: Vec<Chunk>) -> Packed {
         let packed = if self.order.is_encoded { self.encoded(chunks) } else { self.plain(&chunks) };
         self.close();
         self.tell();

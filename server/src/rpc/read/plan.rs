@@ -35,51 +35,51 @@ const FRAME_BYTES: usize = 6;
 
 /// What was asked, checked.
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
+pub(in crate::rpc) struct Plan {
     /// The same for all partitions and looks.
-    pub(super) order: Arc<Order>,
-    pub(super) cursors: Vec<Cursor>,
-    pub(super) is_following: bool,
+    pub(in crate::rpc) order: Arc<Order>,
+    pub(in crate::rpc) cursors: Vec<Cursor>,
+    pub(in crate::rpc) is_following: bool,
     /// Records to send; none without a limit.
-    pub(super) records_max: Option<u64>,
-    pub(super) heartbeat: Duration,
+    pub(in crate::rpc) records_max: Option<u64>,
+    pub(in crate::rpc) heartbeat: Duration,
 }
 
 /// How far one partition is read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Cursor {
-    pub(super) lane: Lane,
-    pub(super) next: Offset,
+pub(in crate::rpc) struct Cursor {
+    pub(in crate::rpc) lane: Lane,
+    pub(in crate::rpc) next: Offset,
     /// The visible end when the call began.
-    pub(super) end: Offset,
+    pub(in crate::rpc) end: Offset,
 }
 
 /// What the responses look like.
 #[derive(Clone, Debug)]
-pub(super) struct Order {
+pub(in crate::rpc) struct Order {
     /// The topic's name.
-    pub(super) topic: String,
+    pub(in crate::rpc) topic: String,
     /// Its id in hex.
-    pub(super) topic_id: String,
+    pub(in crate::rpc) topic_id: String,
     /// As batches, not record by record.
-    pub(super) is_encoded: bool,
+    pub(in crate::rpc) is_encoded: bool,
     /// Only records with this key.
-    pub(super) key: Option<Bytes>,
-    pub(super) limit: Limit,
+    pub(in crate::rpc) key: Option<Bytes>,
+    pub(in crate::rpc) limit: Limit,
 }
 
 /// How large a response may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Limit {
+pub(in crate::rpc) struct Limit {
     /// Of the whole encoded `ReadResponse`.
-    pub(super) bytes: usize,
+    pub(in crate::rpc) bytes: usize,
     /// The client set it: what does not fit is refused. Otherwise it is sent alone.
-    pub(super) is_hard: bool,
+    pub(in crate::rpc) is_hard: bool,
 }
 
 impl Plan {
     /// Reads a request. Blocks on the disk when it starts at a time.
-    pub(super) fn of(engine: &Engine, request: v1::ReadRequest) -> Result<Self, Facts> {
+    pub(in crate::rpc) fn of(engine: &Engine, request: v1::ReadRequest) -> Result<Self, Facts> {
         let is_following = is_following(request.stop)?;
         let is_encoded = is_encoded(request.format)?;
         let (start, group) = match request.start {
@@ -115,7 +115,7 @@ impl Plan {
     }
 
     /// What the chosen partitions hold now, or held when the call began; as many as fit into a response.
-    pub(super) fn ends(&self, engine: &Engine, at_begin: bool) -> Vec<v1::PartitionEnd> {
+    pub(in crate::rpc) fn ends(&self, engine: &Engine, at_begin: bool) -> Vec<v1::PartitionEnd> {
         let limit = self.order.limit;
         let mut room = if limit.is_hard { limit.bytes.saturating_sub(FRAME_BYTES) } else { usize::MAX };
         let mut ends = Vec::with_capacity(self.cursors.len());
@@ -170,7 +170,7 @@ fn is_following(number: i32) -> Result<bool, Facts> {
     }
 }
 
-fn is_encoded(number: i32) -> Result<bool, Facts> {
+pub(in crate::rpc) fn is_encoded(number: i32) -> Result<bool, Facts> {
     match v1::ReadFormat::try_from(number) {
         Ok(v1::ReadFormat::Unspecified | v1::ReadFormat::Records) => Ok(false),
         Ok(v1::ReadFormat::Encoded) => Ok(true),
@@ -178,7 +178,7 @@ fn is_encoded(number: i32) -> Result<bool, Facts> {
     }
 }
 
-fn limit(asked: u32) -> Result<Limit, Facts> {
+pub(in crate::rpc) fn limit(asked: u32) -> Result<Limit, Facts> {
     let max = channel::READ_BYTES_MAX;
     match asked {
         0 => Ok(Limit { bytes: limits::RESPONSE_BYTES_DEFAULT as usize, is_hard: false }),

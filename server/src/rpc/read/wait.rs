@@ -1,6 +1,6 @@
 //! Waiting for partitions to have more: one waiter each, and only what woke is looked at again.
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{collections::BTreeSet, future::Future, pin::Pin, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tillroll_engine::{engine::Engine, id::Lane, id::Offset};
@@ -8,48 +8,54 @@ use tillroll_engine::{engine::Engine, id::Lane, id::Offset};
 /// A partition that was said to have moved and had not is looked at again after this long.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-type Woken = Pin<Box<dyn Future<Output = usize> + Send>>;
+type Woken<K> = Pin<Box<dyn Future<Output = K> + Send>>;
 
-/// Partitions at their ends, by their place in the plan.
-pub(super) struct Waiting {
-    woken: FuturesUnordered<Woken>,
+/// Partitions at their ends, by the name that their reader has for them.
+pub(in crate::rpc) struct Waiting<K> {
+    woken: FuturesUnordered<Woken<K>>,
     /// Said to have moved, and not read since.
-    is_claimed: Vec<bool>,
+    claimed: BTreeSet<K>,
 }
 
-impl Waiting {
-    pub(super) fn new(count: usize) -> Self {
-        Self { woken: FuturesUnordered::new(), is_claimed: vec![false; count] }
+impl<K> Default for Waiting<K> {
+    fn default() -> Self {
+        Self { woken: FuturesUnordered::new(), claimed: BTreeSet::new() }
     }
+}
 
+impl<K: Copy + Ord + Send + 'static> Waiting<K> {
     /// Waits for a partition to have more than up to `end`. When it was woken for nothing just before (too many wait at
     /// the same partition, say), it is looked at from time to time instead.
-    pub(super) fn add(&mut self, engine: &Engine, place: usize, lane: Lane, end: Offset) {
-        if self.is_claimed[place] {
-            self.woken.push(Box::pin(async move {
-                tokio::time::sleep(LOOK_AGAIN).await;
-                place
-            }));
-            return;
+    pub(in crate::rpc) fn add(&mut self, engine: &Engine, name: K, lane: Lane, end: Offset) {
+        if self.claimed.contains(&name) {
+            return self.add_later(name, LOOK_AGAIN);
         }
         let moved = engine.moved(lane, end);
         self.woken.push(Box::pin(async move {
             moved.await;
-            place
+            name
+        }));
+    }
+
+    /// Looks at a partition again after this long.
+    pub(in crate::rpc) fn add_later(&mut self, name: K, after: Duration) {
+        self.woken.push(Box::pin(async move {
+            tokio::time::sleep(after).await;
+            name
         }));
     }
 
     /// The partition had records: what wakes it next is believed again.
-    pub(super) fn had_records(&mut self, place: usize) {
-        self.is_claimed[place] = false;
+    pub(in crate::rpc) fn had_records(&mut self, name: K) {
+        self.claimed.remove(&name);
     }
 
     /// The next partition that is worth a look; never when none waits.
-    pub(super) async fn next(&mut self) -> usize {
+    pub(in crate::rpc) async fn next(&mut self) -> K {
         match self.woken.next().await {
-            Some(place) => {
-                self.is_claimed[place] = true;
-                place
+            Some(name) => {
+                self.claimed.insert(name);
+                name
             }
             None => std::future::pending().await,
         }
@@ -73,7 +79,7 @@ mod tests {
         let running = Running::start(directory.path(), Settings::default()).expect("an engine");
         // A topic that is gone wakes everybody, again and again.
         let (engine, gone) = (&running.engine, Lane { topic: TopicId(99), partition: Partition(0) });
-        let mut waiting = Waiting::new(1);
+        let mut waiting = Waiting::default();
         assert_eq!(waiting.next().now_or_never(), None, "nothing waits");
         waiting.add(engine, 0, gone, Offset(0));
         assert_eq!(waiting.next().now_or_never(), Some(0));

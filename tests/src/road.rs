@@ -15,14 +15,18 @@ use tonic::{Code, Status, transport::Channel};
 use tonic_types::{StatusExt as _, pb};
 
 /// The topic that every good append goes to; it has two partitions.
-pub(crate) const TOPIC: &str = "orders";
+pub const TOPIC: &str = "orders";
 
 /// A server with one topic, and one connection to it.
-pub(crate) struct Road {
-    pub(crate) log: LogServiceClient<Channel>,
-    pub(crate) topics: TopicServiceClient<Channel>,
-    pub(crate) groups: GroupServiceClient<Channel>,
-    pub(crate) topic_id: String,
+pub struct Road {
+    /// `LogService`.
+    pub log: LogServiceClient<Channel>,
+    /// `TopicService`.
+    pub topics: TopicServiceClient<Channel>,
+    /// `GroupService`.
+    pub groups: GroupServiceClient<Channel>,
+    /// The topic's id.
+    pub topic_id: String,
     stop: CancellationToken,
     serving: JoinHandle<bool>,
     running: Running,
@@ -30,7 +34,12 @@ pub(crate) struct Road {
 }
 
 impl Road {
-    pub(crate) async fn new() -> Self {
+    /// Starts it.
+    ///
+    /// # Panics
+    ///
+    /// As everything here: when what every test builds on does not work.
+    pub async fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let running = Running::start(directory.path(), Settings::default()).expect("an engine");
         let any = "127.0.0.1:0".parse().expect("an address");
@@ -52,21 +61,33 @@ impl Road {
     }
 
     /// Where the partitions end.
-    pub(crate) async fn ends(&mut self) -> Vec<u64> {
+    ///
+    /// # Panics
+    ///
+    /// When it is not so.
+    pub async fn ends(&mut self) -> Vec<u64> {
         let asked = v1::GetTopicRequest { name: TOPIC.into() };
         let topic = self.topics.get_topic(asked).await.expect("it is there").into_inner().topic;
         topic.expect("it says which").partitions.iter().map(|partition| partition.end_offset).collect()
     }
 
     /// A good append on the same connection, which lands where the partition ended.
-    pub(crate) async fn append_good(&mut self, after: &str) {
+    ///
+    /// # Panics
+    ///
+    /// When it is not so.
+    pub async fn append_good(&mut self, after: &str) {
         let end = self.ends().await[1];
         let answer = self.log.append(good()).await.unwrap_or_else(|status| panic!("after {after}: {status}"));
         assert_eq!(answer.into_inner().batches[0].base_offset, end, "after {after}");
     }
 
     /// The server ends well.
-    pub(crate) async fn end(self) {
+    ///
+    /// # Panics
+    ///
+    /// When it is not so.
+    pub async fn end(self) {
         self.stop.cancel();
         drop((self.log, self.topics, self.groups));
         assert!(self.serving.await.expect("no panic"));
@@ -75,16 +96,17 @@ impl Road {
 }
 
 /// An append that nothing is wrong with.
-pub(crate) fn good() -> v1::AppendRequest {
+pub fn good() -> v1::AppendRequest {
     plain(TOPIC, 1, vec![record(b"good")])
 }
 
-pub(crate) fn record(value: &[u8]) -> v1::Record {
+/// A record of this value.
+pub fn record(value: &[u8]) -> v1::Record {
     v1::Record { value: value.to_vec().into(), ..v1::Record::default() }
 }
 
 /// An append of plain records.
-pub(crate) fn plain(topic: &str, partition: u32, records: Vec<v1::Record>) -> v1::AppendRequest {
+pub fn plain(topic: &str, partition: u32, records: Vec<v1::Record>) -> v1::AppendRequest {
     let batch = v1::AppendBatch {
         topic: topic.into(),
         partition: Some(partition),
@@ -96,18 +118,25 @@ pub(crate) fn plain(topic: &str, partition: u32, records: Vec<v1::Record>) -> v1
 
 /// What a refusal must say: its reason and all of its facts.
 #[derive(Clone, Debug)]
-pub(crate) struct Expected {
-    pub(crate) reason: &'static str,
-    pub(crate) facts: BTreeMap<String, String>,
+pub struct Expected {
+    /// Its reason.
+    pub reason: &'static str,
+    /// Its facts.
+    pub facts: BTreeMap<String, String>,
 }
 
-pub(crate) fn expected(reason: &'static str, facts: &[(&str, &dyn std::fmt::Display)]) -> Expected {
+/// See [`Expected`].
+pub fn expected(reason: &'static str, facts: &[(&str, &dyn std::fmt::Display)]) -> Expected {
     Expected { reason, facts: facts.iter().map(|(key, value)| ((*key).to_owned(), value.to_string())).collect() }
 }
 
 impl Expected {
     /// Holds a status against it, and against the row that all refusals of the reason share.
-    pub(crate) fn check(&self, name: &str, status: &Status) {
+    ///
+    /// # Panics
+    ///
+    /// When it is not so.
+    pub fn check(&self, name: &str, status: &Status) {
         let info = status.get_details_error_info().unwrap_or_else(|| panic!("{name}: no reason in {status}"));
         assert_eq!(info.reason, self.reason, "{name}: {}", status.message());
         assert_eq!(info.domain, "tillroll", "{name}");
@@ -120,7 +149,11 @@ impl Expected {
     }
 
     /// The same for a refusal that is an outcome on a stream.
-    pub(crate) fn check_message(&self, name: &str, message: &pb::Status) {
+    ///
+    /// # Panics
+    ///
+    /// When it is not so.
+    pub fn check_message(&self, name: &str, message: &pb::Status) {
         let (code, details) = (Code::from_i32(message.code), message.encode_to_vec());
         self.check(name, &Status::with_details(code, message.message.clone(), details.into()));
     }

@@ -1,0 +1,185 @@
+//! What flows to a member: what it is told of its partitions, and their records within its credit.
+//!
+//! What must stay true: `Assigned` only from the applied row, so that every older epoch is fenced durably; no record of
+//! a partition after its `Revoking` or `Lost`.
+
+use std::time::Duration;
+
+use prost::Message as _;
+use tillroll_engine::{
+    group::BelowHead,
+    id::{Lane, Offset},
+    table::group::GroupRow,
+};
+use tillroll_proto::v1::{self, consume_response::Event};
+
+use super::{End, member::Member};
+use crate::{
+    refusal::{Facts, membership_ended, no_group, taken_over},
+    rpc::{
+        blocking,
+        read::{self, Waiting},
+    },
+};
+
+/// A partition whose read failed for now is looked at again after this long.
+const STALL: Duration = Duration::from_secs(1);
+
+impl Member {
+    /// Looks at the group as it is now, and says what is new.
+    pub(super) fn follow(&mut self) -> Result<(), End> {
+        let (group, member) = (&self.join.group, &self.join.member_id);
+        let row = self.place.engine.group(group).ok().filter(|row| row.id == self.place.id);
+        let Some(row) = row else {
+            return Err(no_group(group).into());
+        };
+        match row.members.get(member) {
+            None => return Err(membership_ended(group, member, "its session ended, or it left").into()),
+            Some(known) if known.instance != self.join.instance_id => return Err(taken_over(group, member).into()),
+            Some(_) => {}
+        }
+        self.set_flow(&row);
+        let engine = &self.place.engine;
+        let end_of = |lane| engine.extent(lane).map_or(Offset(0), |extent| extent.end);
+        let news = self.holdings.follow(&row, &self.join.member_id, self.place.form, end_of);
+        if !news.lost.is_empty() {
+            // Who waits for a partition that is lost would wait for ever.
+            self.waiting = Waiting::default();
+            self.ready = self.holdings.iter().map(|(lane, _)| lane).collect();
+        }
+        for lane in news.came {
+            if !self.ready.contains(&lane) {
+                self.ready.push_back(lane);
+            }
+        }
+        for (reason, assignments) in news.lost {
+            self.say(Event::Lost(v1::Lost { assignments, reason: reason.to_owned() }));
+        }
+        if !news.assigned.is_empty() {
+            self.say(Event::Assigned(v1::Assigned { assignments: news.assigned }));
+        }
+        if !news.revoking.is_empty() {
+            self.say(Event::Revoking(v1::Revoking { assignments: news.revoking, drain_ms: self.drain_ms }));
+        }
+        self.show();
+        self.tell_caught_up();
+        Ok(())
+    }
+
+    /// Takes over what the row says about sending.
+    fn set_flow(&mut self, row: &GroupRow) {
+        let resumes = self.is_paused && row.paused.is_none();
+        self.is_paused = row.paused.is_some();
+        self.below_head = row.config.below_head;
+        if resumes {
+            self.waiting = Waiting::default();
+            self.ready = self.holdings.iter().map(|(lane, _)| lane).collect();
+        }
+    }
+
+    /// Sends what there is of the next partition, a look's worth; false when nothing can be sent now.
+    pub(super) async fn turn(&mut self) -> bool {
+        if self.is_paused || self.credit <= 0 {
+            return false;
+        }
+        let Some(lane) = self.ready.pop_front() else { return false };
+        let Some(held) = self.holdings.get(lane).filter(|held| held.flows()) else { return true };
+        let (engine, order, cursor) = (self.place.engine.clone(), held.order.clone(), held.cursor(lane));
+        let look = move || read::look(&engine, &order, cursor, Offset(u64::MAX), None);
+        let looked = if self.place.engine.is_in_memory(lane, cursor.next) {
+            look()
+        } else {
+            blocking(look).await.unwrap_or_else(Err)
+        };
+        match looked {
+            Ok(None) => self.waiting.add(&self.place.engine, lane, lane, cursor.next),
+            Ok(Some(packed)) => {
+                self.waiting.had_records(lane);
+                for batch in packed.batches {
+                    self.send(lane, batch);
+                }
+                match packed.refusal {
+                    Some(facts) => self.stall(lane, &facts),
+                    None => self.ready.push_back(lane),
+                }
+            }
+            Err(facts) => self.stall(lane, &facts),
+        }
+        self.tell_caught_up();
+        true
+    }
+
+    fn send(&mut self, lane: Lane, mut batch: v1::Batch) {
+        let now_us = self.place.engine.env().wall_us();
+        let Some(held) = self.holdings.get_mut(lane) else { return };
+        held.next = Offset(batch.next_offset);
+        batch.assignment_epoch = held.epoch;
+        let bytes = i64::try_from(batch.encoded_len()).unwrap_or(i64::MAX);
+        if self.credit < i64::MAX {
+            self.credit = self.credit.saturating_sub(bytes);
+        }
+        let mut view = self.place.seat.view();
+        view.sent.insert(lane, (Offset(batch.next_offset), now_us));
+        view.stalled.remove(&lane);
+        view.has_no_credit = self.credit <= 0;
+        drop(view);
+        self.say(Event::Batch(batch));
+    }
+
+    /// A partition that cannot go on; the others do. One that may go on later is looked at again.
+    fn stall(&mut self, lane: Lane, facts: &Facts) {
+        let begins = self.place.engine.extent(lane).map_or(Offset(0), |extent| extent.head);
+        let Some(held) = self.holdings.get_mut(lane) else { return };
+        if held.next < begins && self.below_head == BelowHead::Earliest {
+            let (topic, partition) = (&held.order.topic, lane.partition);
+            let (group, from, to) = (&self.join.group, held.next, begins);
+            tracing::warn!(%group, %topic, %partition, %from, %to, "records are gone: the group goes on at the head");
+            held.next = begins;
+            self.ready.push_back(lane);
+            return;
+        }
+        let mut view = self.place.seat.view();
+        let is_new = view.stalled.insert(lane, (facts.reason(), facts.message.clone())).is_none();
+        drop(view);
+        if facts.row.wait.is_some() {
+            self.waiting.add_later(lane, STALL);
+        } else {
+            held.is_stalled = true;
+        }
+        if is_new {
+            let (assignment, error) = (Some(held.assignment(lane)), Some(facts.message_status()));
+            self.say(Event::Stalled(v1::Stalled { assignment, error }));
+        }
+    }
+
+    /// Once: everything that was there when it came has been sent.
+    fn tell_caught_up(&mut self) {
+        if self.is_caught_up || !self.holdings.are_caught_up() {
+            return;
+        }
+        self.is_caught_up = true;
+        let ends = self.ends();
+        self.say(Event::CaughtUp(v1::CaughtUp { ends }));
+    }
+
+    pub(super) fn hold(&mut self, assignments: &[v1::Assignment], is_held: bool) {
+        for lane in assignments.iter().filter_map(|given| self.holdings.find(given)).collect::<Vec<_>>() {
+            if let Some(held) = self.holdings.get_mut(lane) {
+                held.is_held_back = is_held;
+                if !is_held && !self.ready.contains(&lane) {
+                    self.ready.push_back(lane);
+                }
+            }
+        }
+        self.show();
+    }
+
+    /// Shows what is held back, and forgets what is not held.
+    pub(super) fn show(&self) {
+        let mut view = self.place.seat.view();
+        view.held_back = self.holdings.iter().filter(|(_, held)| held.is_held_back).map(|(lane, _)| lane).collect();
+        view.sent.retain(|lane, _| self.holdings.get(*lane).is_some());
+        view.stalled.retain(|lane, _| self.holdings.get(*lane).is_some());
+        view.has_no_credit = self.credit <= 0;
+    }
+}

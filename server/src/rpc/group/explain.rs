@@ -1,0 +1,138 @@
+//! `ExplainGroup`: why a group does or does not move, in words.
+//!
+//! A pure function of the group's row, of where its partitions begin and end, and of what the streams of its members
+//! wait for: findings, the heaviest first, and one sentence that says the first.
+
+use tillroll_engine::{
+    group::Mode,
+    id::{Lane, Offset},
+    request::Extent,
+    table::group::{CursorRow, GroupRow},
+};
+use tillroll_proto::v1::{ExplainGroupResponse, Finding};
+
+use crate::rpc::consume::View;
+
+/// Findings of one answer; what is left out is counted.
+const FINDINGS_MAX: usize = 256;
+/// A member that had records for this long without a cursor commit is named.
+const WORKS_FOR_US: i64 = 5_000_000;
+
+/// What is looked at.
+pub(super) struct Look<'a> {
+    /// The group.
+    pub(super) row: &'a GroupRow,
+    /// The time, in microseconds.
+    pub(super) now_us: i64,
+    /// What each partition holds.
+    pub(super) extent: &'a dyn Fn(Lane) -> Extent,
+    /// What the stream of a member waits for; none when it is away.
+    pub(super) view: &'a dyn Fn(&str) -> Option<View>,
+}
+
+/// Explains a group.
+pub(super) fn explain(look: &Look<'_>) -> ExplainGroupResponse {
+    let row = look.row;
+    let mut findings = whole(look);
+    findings.extend(row.cursors.iter().filter_map(|(lane, at)| partition(look, *lane, at)));
+    // What is caught up is said last, and once.
+    let behind = row.cursors.iter().filter(|(lane, at)| at.next < (look.extent)(**lane).end).count();
+    if behind == 0 {
+        let text = format!("all {} partitions are read to their ends", row.cursors.len());
+        findings.push(finding("CAUGHT_UP", text, "nothing: it goes on with the next record"));
+    }
+    let summary = summary(look, &findings, behind);
+    if findings.len() > FINDINGS_MAX {
+        let text = format!("{} findings more are left out", findings.len() - FINDINGS_MAX + 1);
+        findings.truncate(FINDINGS_MAX - 1);
+        findings.push(finding("MORE", text, "mend these first"));
+    }
+    ExplainGroupResponse { summary, findings }
+}
+
+fn finding(reason: &str, text: String, next_step: &str) -> Finding {
+    Finding { reason: reason.to_owned(), topic: String::new(), partition: None, text, next_step: next_step.to_owned() }
+}
+
+fn summary(look: &Look<'_>, findings: &[Finding], behind: usize) -> String {
+    let name = &look.row.name;
+    match findings.first() {
+        Some(first) => format!("group {name}: {}", first.text),
+        None if look.row.config.mode == Mode::Manual => {
+            format!("group {name} is manual, with {behind} partitions behind: whoever reads commits by compare and set")
+        }
+        None => format!("group {name} is reading, with {behind} partitions behind"),
+    }
+}
+
+/// What holds up all of it.
+fn whole(look: &Look<'_>) -> Vec<Finding> {
+    let (row, mut findings) = (look.row, Vec::new());
+    if let Some(reason) = &row.paused {
+        let why = if reason.is_empty() { "no reason was given" } else { reason };
+        let next = format!("tillroll group resume {}", row.name);
+        findings.push(finding("PAUSED", format!("it is paused: {why}"), &next));
+    }
+    if row.config.mode == Mode::Members && row.members.is_empty() {
+        let next = "start a member: tillroll consume TOPIC --group, or a program of your own";
+        findings.push(finding("NO_MEMBERS", "nobody is a member of it".to_owned(), next));
+    }
+    for member in row.members.keys() {
+        match (look.view)(member) {
+            None => {
+                let text = format!(
+                    "member {member} is away; its partitions wait for it until its session of {} s is over",
+                    row.config.session_ms / 1_000
+                );
+                findings.push(finding("SESSION_WAIT", text, "start it again, or wait: they go to other members"));
+            }
+            Some(view) if view.has_no_credit => {
+                let text = format!("member {member} takes no more records: it has not given credit for what it got");
+                findings.push(finding("NO_CREDIT", text, "look what the member does with its records"));
+            }
+            Some(_) => {}
+        }
+    }
+    findings
+}
+
+/// What holds up one partition.
+fn partition(look: &Look<'_>, lane: Lane, at: &CursorRow) -> Option<Finding> {
+    let topic = look.row.topics.iter().find(|(id, _)| *id == lane.topic).map(|(_, name)| name.clone())?;
+    let (reason, text, next_step) = held_up(look, lane, at)?;
+    Some(Finding { reason: reason.to_owned(), topic, partition: Some(lane.partition.0), text, next_step })
+}
+
+fn held_up(look: &Look<'_>, lane: Lane, at: &CursorRow) -> Option<(&'static str, String, String)> {
+    let extent = (look.extent)(lane);
+    let view = at.holder.as_deref().and_then(|holder| (look.view)(holder));
+    if let Some((reason, text)) = view.as_ref().and_then(|view| view.stalled.get(&lane)) {
+        let next = "set the cursor behind it when the records can be done without: tillroll group set-cursor";
+        return Some((reason, text.clone(), next.to_owned()));
+    }
+    if at.next < extent.head {
+        let text = format!("its cursor is at {}, and the log begins at {}", at.next, extent.head);
+        return Some(("BELOW_HEAD", text, "set the cursor: tillroll group set-cursor".to_owned()));
+    }
+    let holder = at.holder.as_deref()?;
+    if at.is_draining {
+        let text = format!("it is asked back from {holder}, which may finish what it has within the drain time");
+        return Some(("DRAINING", text, "nothing: it goes to another member then".to_owned()));
+    }
+    let view = view?;
+    if view.held_back.contains(&lane) {
+        let text = format!("member {holder} holds it back");
+        return Some(("HELD_BACK", text, "look what the member waits for".to_owned()));
+    }
+    let (sent, sent_us) = view.sent.get(&lane).copied().unwrap_or((Offset(0), 0));
+    let since_us = look.now_us - sent_us.max(at.committed_us);
+    if sent > at.next && since_us > WORKS_FOR_US {
+        let (count, seconds) = (sent.since(at.next), since_us / 1_000_000);
+        let text = format!("member {holder} has {count} records from offset {} on, for {seconds} s", at.next);
+        return Some(("WORKING", text, "look what the member does with its records".to_owned()));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,85 @@
+use tillroll_engine::{
+    group::{BelowHead, GroupConfig, Rule},
+    id::{GroupId, Partition, TopicId},
+    journal::group_op::{GroupCreate, GroupOp, GroupSettings},
+    request::Start,
+};
+
+use super::*;
+
+const NOW_US: i64 = 1_000_000_000;
+
+fn lane(partition: u32) -> Lane {
+    Lane { topic: TopicId(1), partition: Partition(partition) }
+}
+
+/// A group with a partition that is read to its end, at 5, and a member that is away.
+fn row() -> GroupRow {
+    let config = GroupConfig {
+        mode: Mode::Members,
+        rule: Some(Rule::Spread),
+        start: Start::Earliest,
+        below_head: BelowHead::Fail,
+        session_ms: 10_000,
+        drain_ms: 30_000,
+    };
+    let (group, name) = (GroupId(1), "mailer".to_owned());
+    let (topics, cursors) = (vec![(TopicId(1), "orders".into())], vec![(lane(0), Offset(5))]);
+    let mut row = GroupRow::new(&GroupCreate { group, name, config, topics, cursors });
+    let (member, instance, client) = ("a".to_owned(), "1".to_owned(), String::new());
+    row.apply(&GroupOp::Member { group, member, instance, client }, NOW_US - 60_000_000);
+    let (holder, lost) = (Some("a".to_owned()), None);
+    row.apply(&GroupOp::Assign { group, lane: lane(0), epoch: 1, holder, is_draining: false, lost }, 0);
+    row
+}
+
+/// The reasons that are found, and the summary.
+fn check(row: &GroupRow, head: u64, end: u64, view: Option<&View>) -> (Vec<String>, String) {
+    let extent = |_| Extent { head: Offset(head), end: Offset(end), ..Extent::default() };
+    let view = |_: &str| view.cloned();
+    let explained = explain(&Look { row, now_us: NOW_US, extent: &extent, view: &view });
+    assert!(explained.findings.iter().all(|finding| !finding.text.is_empty() && !finding.next_step.is_empty()));
+    (explained.findings.into_iter().map(|finding| finding.reason).collect(), explained.summary)
+}
+
+#[test]
+fn a_group_that_reads_has_nothing_to_explain() {
+    let (found, summary) = check(&row(), 0, 9, Some(&View::default()));
+    assert_eq!((found.len(), summary.as_str()), (0, "group mailer is reading, with 1 partitions behind"));
+}
+
+#[test]
+fn what_holds_all_of_it_up_is_said_first() {
+    let mut row = row();
+    let settings =
+        GroupSettings { group: row.id, paused: Some("a sale".into()), below_head: BelowHead::Fail, topics: Vec::new() };
+    assert_eq!(check(&row, 0, 5, None).0, ["SESSION_WAIT", "CAUGHT_UP"]);
+    row.apply(&GroupOp::Change(settings), 0);
+    let (found, summary) = check(&row, 0, 9, Some(&View { has_no_credit: true, ..View::default() }));
+    assert_eq!(found, ["PAUSED", "NO_CREDIT"]);
+    assert_eq!(summary, "group mailer: it is paused: a sale");
+    row.apply(&GroupOp::MemberGone { group: row.id, member: "a".into() }, 0);
+    assert_eq!(check(&row, 0, 9, None).0, ["PAUSED", "NO_MEMBERS"]);
+}
+
+#[test]
+fn what_holds_a_partition_up_is_named() {
+    let mut row = row();
+    let view = |change: fn(&mut View)| {
+        let mut view = View::default();
+        change(&mut view);
+        view
+    };
+    let working = view(|view| view.sent = [(lane(0), (Offset(9), NOW_US - 60_000_000))].into());
+    let (found, summary) = check(&row, 0, 9, Some(&working));
+    assert_eq!(found, ["WORKING"]);
+    assert_eq!(summary, "group mailer: member a has 4 records from offset 5 on, for 60 s");
+    let damaged = view(|view| view.stalled = [(lane(0), ("DATA_DAMAGED", "5 to 7".to_owned()))].into());
+    assert_eq!(check(&row, 0, 9, Some(&damaged)).0, ["DATA_DAMAGED"]);
+    let held_back = view(|view| view.held_back.push(lane(0)));
+    assert_eq!(check(&row, 0, 9, Some(&held_back)).0, ["HELD_BACK"]);
+    assert_eq!(check(&row, 7, 9, Some(&View::default())).0, ["BELOW_HEAD"]);
+    let (group, holder) = (row.id, Some("a".to_owned()));
+    row.apply(&GroupOp::Assign { group, lane: lane(0), epoch: 1, holder, is_draining: true, lost: None }, 0);
+    assert_eq!(check(&row, 0, 9, Some(&View::default())).0, ["DRAINING"]);
+}
