@@ -273,7 +273,7 @@ impl Admin {
 }
 
 /// A token that does not move would list for ever.
-fn next_page(before: &str, next: String) -> Result<String, Error> {
+pub(crate) fn next_page(before: &str, next: String) -> Result<String, Error> {
     if !next.is_empty() && next == before {
         return Err(Error::protocol("a listing that does not go on"));
     }

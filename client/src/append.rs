@@ -5,7 +5,11 @@ use std::{sync::Arc, time::Duration};
 
 use tillroll_proto::v1;
 
-use crate::{Client, EncodedBatch, Error, Record};
+use crate::{Client, CursorCommit, EncodedBatch, Error, Record, group::commit_context};
+
+/// What an append with cursor commits relies on: a server that did not know them
+/// would take the records and leave the cursors.
+const COMMITS: &str = "append.commits";
 
 /// One append: everything in it happens, or nothing.
 ///
@@ -73,6 +77,32 @@ impl Append {
         let expected = v1::ExpectedNextOffset { topic: topic.into(), partition, next_offset };
         self.request.checks.push(v1::Check { kind: Some(v1::check::Kind::NextOffset(expected)) });
         self
+    }
+
+    /// Makes the append conditional: refused as `ASSIGNMENT_FENCED` unless a
+    /// member of the group holds the partition under this epoch. For an append
+    /// that moves no cursor there; a cursor commit carries its epoch itself.
+    #[must_use]
+    pub fn expect_assignment(
+        mut self,
+        group: impl Into<String>,
+        topic: impl Into<String>,
+        partition: u32,
+        assignment_epoch: u64,
+    ) -> Self {
+        let held = v1::HeldAssignment { group: group.into(), topic: topic.into(), partition, assignment_epoch };
+        self.request.checks.push(v1::Check { kind: Some(v1::check::Kind::Assignment(held)) });
+        self
+    }
+
+    /// Moves a group's cursor in the same step: either the records are in the log
+    /// and the cursor has moved, or neither. An append may also consist of cursor
+    /// commits alone. Refused for the reasons of
+    /// [`crate::Groups::commit_cursors`].
+    #[must_use]
+    pub fn commit_cursor(mut self, commit: CursorCommit) -> Self {
+        self.request.commits.push(commit.into_wire());
+        if self.request.needs.iter().any(|need| need == COMMITS) { self } else { self.needs(COMMITS) }
     }
 
     /// Stamps the append, so that sending it again cannot write it twice.
@@ -249,8 +279,10 @@ impl AppendedBatch {
 }
 
 pub(crate) async fn send(client: &Client, append: Append) -> Result<Appended, Error> {
-    let topic = append.request.batches.first().map_or("", |batch| &batch.topic);
-    let context = format!("append to {topic}");
+    let context = match append.request.batches.first() {
+        None if !append.request.commits.is_empty() => commit_context(append.request.commits.first()),
+        first => format!("append to {}", first.map_or("", |batch| &batch.topic)),
+    };
     let answer =
         client.appends().append(append.request).await.map_err(|status| Error::from_status(&context, &status))?;
     Appended::from_wire(answer.into_inner())

@@ -224,7 +224,7 @@ fn header_bytes(name: &str, value: &[u8]) -> usize {
 
 /// Wire types of protobuf.
 const VARINT: u8 = 0;
-const LENGTH: u8 = 2;
+pub(crate) const LENGTH: u8 = 2;
 
 fn put_record(out: &mut BytesMut, record: &Record) {
     if let Some(key) = &record.key {
@@ -266,18 +266,20 @@ fn put_record(out: &mut BytesMut, record: &Record) {
     }
 }
 
-fn put_field(out: &mut BytesMut, number: u8, content: &[u8]) {
+/// One field of bytes or text.
+pub(crate) fn put_field(out: &mut BytesMut, number: u8, content: &[u8]) {
     put_tag(out, number, LENGTH);
     put_varint(out, content.len() as u64);
     out.extend_from_slice(content);
 }
 
 /// Field numbers of this contract are below 16: a tag is one byte.
-fn put_tag(out: &mut BytesMut, number: u8, wire_type: u8) {
+pub(crate) fn put_tag(out: &mut BytesMut, number: u8, wire_type: u8) {
     out.put_u8(number << 3 | wire_type);
 }
 
-fn put_varint(out: &mut BytesMut, mut value: u64) {
+/// A number in as few bytes as it takes.
+pub(crate) fn put_varint(out: &mut BytesMut, mut value: u64) {
     while value >= 0x80 {
         out.put_u8((value & 0x7f) as u8 | 0x80);
         value >>= 7;

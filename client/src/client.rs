@@ -1,18 +1,21 @@
 //! A client of one broker: where it is, and one connection for each kind of
 //! traffic.
 //!
-//! Appends, reads and control have connections of their own: one connection is
+//! Appends, reads, consuming and control have connections of their own: one connection is
 //! driven by one task and shares one flow control window, so that a reader that
 //! does not read would hold up everybody's appends.
 
 use std::{sync::Arc, time::Duration};
 
-use tillroll_proto::v1::{self, log_service_client::LogServiceClient, topic_service_client::TopicServiceClient};
+use tillroll_proto::v1::{
+    self, group_service_client::GroupServiceClient, log_service_client::LogServiceClient,
+    topic_service_client::TopicServiceClient,
+};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::{
-    Admin, Append, AppendSession, Appended, Error, ErrorKind, ProducerBuilder, ProducerIdentity, ReaderBuilder,
-    ServerInfo, append,
+    Admin, Append, AppendSession, Appended, ConsumerBuilder, Error, ErrorKind, Groups, ProducerBuilder,
+    ProducerIdentity, ReaderBuilder, ServerInfo, append,
     channel::{DECODED_MESSAGE_BYTES_MAX, tune},
 };
 
@@ -30,6 +33,8 @@ struct Inner {
     reads: LogServiceClient<Channel>,
     control: LogServiceClient<Channel>,
     topics: TopicServiceClient<Channel>,
+    groups: GroupServiceClient<Channel>,
+    consumes: GroupServiceClient<Channel>,
     server: ServerInfo,
 }
 
@@ -69,9 +74,19 @@ impl Client {
         ReaderBuilder::new(self.clone(), topic.into())
     }
 
+    /// A consumer: a member of this group.
+    pub fn consumer(&self, group: impl Into<String>) -> ConsumerBuilder {
+        ConsumerBuilder::new(self.clone(), group.into())
+    }
+
     /// Topics and the server.
     pub fn admin(&self) -> Admin {
         Admin::new(self.clone())
+    }
+
+    /// Consumer groups.
+    pub fn groups(&self) -> Groups {
+        Groups::new(self.clone())
     }
 
     /// Sends one append and waits until it is on disk. It is sent once: whether
@@ -109,8 +124,16 @@ impl Client {
         self.inner.control.clone()
     }
 
+    pub(crate) fn consumes(&self) -> GroupServiceClient<Channel> {
+        self.inner.consumes.clone()
+    }
+
     pub(crate) fn topics(&self) -> TopicServiceClient<Channel> {
         self.inner.topics.clone()
+    }
+
+    pub(crate) fn group_calls(&self) -> GroupServiceClient<Channel> {
+        self.inner.groups.clone()
     }
 }
 
@@ -151,6 +174,9 @@ impl ClientBuilder {
                 appends: log(endpoint.connect_lazy()),
                 reads: log(endpoint.connect_lazy()),
                 topics: TopicServiceClient::new(control.clone()).max_decoding_message_size(DECODED_MESSAGE_BYTES_MAX),
+                groups: GroupServiceClient::new(control.clone()).max_decoding_message_size(DECODED_MESSAGE_BYTES_MAX),
+                consumes: GroupServiceClient::new(endpoint.connect_lazy())
+                    .max_decoding_message_size(DECODED_MESSAGE_BYTES_MAX),
                 control: log(control),
                 url,
                 server,

@@ -298,7 +298,9 @@ fn kind_of_reason(name: &str) -> Option<ErrorKind> {
         | reason::PRODUCERS_FULL
         | reason::TOPICS_FULL
         | reason::GROUPS_FULL => ErrorKind::Exhausted,
-        reason::LOG_POISONED | reason::READ_FAILED | reason::SHUTTING_DOWN => ErrorKind::Unavailable,
+        reason::LOG_POISONED | reason::READ_FAILED | reason::SHUTTING_DOWN | reason::MEMBERSHIP_ENDED => {
+            ErrorKind::Unavailable
+        }
         reason::OUTCOME_UNKNOWN => ErrorKind::OutcomeUnknown,
         reason::DATA_DAMAGED => ErrorKind::DataLoss,
         reason::UNSUPPORTED_FEATURE => ErrorKind::Unsupported,
@@ -339,6 +341,9 @@ fn hint_for(reason: &str, metadata: &BTreeMap<String, String>) -> Option<String>
             "" => return None,
             count => format!("the topic has {count} partitions, numbered from 0"),
         },
+        reason::EXPECTED_OFFSET_MISMATCH if !fact(reason::key::GROUP).is_empty() => {
+            "somebody else moved the cursor: read on from where it is, and expect it there".into()
+        }
         reason::EXPECTED_OFFSET_MISMATCH => {
             "somebody else appended: read on, decide again, and expect the new offset".into()
         }
@@ -360,6 +365,48 @@ fn hint_for(reason: &str, metadata: &BTreeMap<String, String>) -> Option<String>
         reason::READ_FAILED => "try again; when it lasts, check the server's disk".into(),
         reason::DATA_DAMAGED => "restore the file, or name a start behind the damage".into(),
         reason::NAME_INVALID => "names are 1 to 128 of a-z 0-9 . _ - and begin with a letter or digit".into(),
+        _ => return group_hint(reason, fact),
+    })
+}
+
+/// The hints of consumer groups.
+fn group_hint<'a>(reason: &str, fact: impl Fn(&str) -> &'a str) -> Option<String> {
+    let group = match fact(reason::key::GROUP) {
+        "" => "NAME",
+        group => group,
+    };
+    Some(match reason {
+        reason::GROUP_NOT_FOUND => {
+            let create = format!("tillroll group create {group} --topic TOPIC --from earliest --rule spread");
+            match fact(reason::key::SIMILAR) {
+                "" => format!("create it with: {create}"),
+                similar => format!("did you mean {similar}? or create it with: {create}"),
+            }
+        }
+        reason::GROUP_EXISTS => {
+            format!("name the settings that it has, or another group; it is shown by: tillroll group describe {group}")
+        }
+        reason::GROUP_HAS_MEMBERS => {
+            "stop its members first, or add --with-members, which takes their partitions".into()
+        }
+        reason::GROUP_CHANGED => "somebody else changed the group: look at it again, and decide again".into(),
+        reason::GROUPS_FULL => "delete groups that nobody needs any more, or use fewer members".into(),
+        reason::START_REQUIRED => {
+            format!("the topics that it reads are shown by: tillroll group describe {group}")
+        }
+        reason::CURSOR_BACKWARDS => {
+            let topic = fact(reason::key::TOPIC);
+            format!("going back is for: tillroll group set-cursor {group} --topic {topic} --to PLACE")
+        }
+        reason::CURSOR_BEYOND_END => match fact(reason::key::END) {
+            "" => return None,
+            end => format!("the partition ends at offset {end}: commit what was read"),
+        },
+        reason::ASSIGNMENT_FENCED => match fact(reason::key::HOLDER) {
+            "" => "the partition was taken back: drop what was done since the last commit".into(),
+            holder => format!("{holder} has the partition now: drop what was done since the last commit"),
+        },
+        reason::TAKEN_OVER => "another process uses this member id: stop one of the two".into(),
         _ => return None,
     })
 }

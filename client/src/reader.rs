@@ -54,6 +54,17 @@ impl Position {
         }
     }
 
+    pub(crate) fn from_wire(wire: Option<v1::StartPosition>) -> Result<Self, Error> {
+        match wire.and_then(|start| start.at) {
+            Some(At::Earliest(_)) => Ok(Self::Earliest),
+            Some(At::Latest(_)) => Ok(Self::Latest),
+            Some(At::Offset(offset)) => Ok(Self::Offset(offset)),
+            Some(At::AppendTimeUs(time)) => Ok(Self::AppendTime(time)),
+            Some(At::LastRecords(count)) => Ok(Self::Last(count)),
+            Some(At::Group(_)) | None => Err(Error::protocol("a start of an unknown kind")),
+        }
+    }
+
     /// Whether the same position is another place later. A reader fixes such
     /// places once, or it would leave out records when it connects again.
     fn moves(self) -> bool {
@@ -68,6 +79,7 @@ pub struct ReaderBuilder {
     topic: String,
     partitions: Vec<u32>,
     from: Position,
+    group: Option<String>,
     resume: Vec<(u32, u64)>,
     follow: bool,
     limit: Option<u64>,
@@ -82,6 +94,7 @@ impl ReaderBuilder {
             topic,
             partitions: Vec::new(),
             from: Position::Earliest,
+            group: None,
             resume: Vec::new(),
             follow: false,
             limit: None,
@@ -101,6 +114,15 @@ impl ReaderBuilder {
     #[must_use]
     pub fn from(mut self, position: Position) -> Self {
         self.from = position;
+        self.group = None;
+        self
+    }
+
+    /// Starts where the cursors of this group are when the reader is opened. They
+    /// move when somebody commits: see [`crate::Groups::commit_cursors`].
+    #[must_use]
+    pub fn from_group(mut self, name: impl Into<String>) -> Self {
+        self.group = Some(name.into());
         self
     }
 
@@ -143,8 +165,9 @@ impl ReaderBuilder {
 
     /// Opens the reader.
     ///
-    /// **Errors**: `NotFound` without such a topic or partition; `OutOfRange`
-    /// when the start is below the head or beyond the end.
+    /// **Errors**: `NotFound` without such a topic, partition or group;
+    /// `OutOfRange` when the start is below the head or beyond the end;
+    /// `InvalidInput` (`START_REQUIRED`) when the group does not read the topic.
     pub async fn open(self) -> Result<Reader, Error> {
         let call = Call::open(self).await?;
         Ok(Reader { call: Some(Box::new(call)), waiting: None, current: None, caught_up: false })

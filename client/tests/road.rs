@@ -5,12 +5,18 @@
 //! goes wrong. Everything is read back and compared.
 
 mod fake;
+mod consuming;
+mod processing;
+mod storefront;
 
 use std::time::Duration;
 
 use fake::{Fake, Fate, ReadFate};
 use tillroll_client::{Append, Compression, EncodedBatch, ErrorKind, Event, Position, Producer, Record, Ticket};
-use tillroll_proto::reason;
+use tillroll_proto::{
+    reason,
+    v1::{self, start_position::At},
+};
 
 /// Sends numbered records, each as an append of its own.
 async fn send_each(producer: &Producer, numbers: std::ops::Range<u32>) -> Vec<Ticket> {
@@ -267,6 +273,53 @@ async fn a_reader_goes_on_where_it_was_when_its_stream_breaks() {
     let pattern = [ReadFate::Keep, ReadFate::Keep, ReadFate::Break];
     fake.read_script(pattern.into_iter().cycle().take(24));
     assert_eq!(read_values(&fake).await, numbers(0..30));
+}
+
+#[tokio::test]
+async fn a_reader_from_a_group_goes_on_where_it_was_whatever_became_of_the_group() {
+    let fake = Fake::start(2).await;
+    let producer = one_by_one(&fake, None).await;
+    for partition in 0..2 {
+        for number in 0..20 {
+            let record = [Record::new(number.to_string())];
+            let _ = producer.send_batch(partition, record).await.expect("room").await.expect("accepted");
+        }
+    }
+    producer.close().await.expect("accepted");
+    fake.manual_group("mailer", &[(0, 4), (1, 11)]);
+    fake.read_script([ReadFate::Keep, ReadFate::Keep, ReadFate::Break]);
+    let client = fake.client().await;
+    let mut reader = client.reader("orders").from_group("mailer").open().await.expect("it can be read");
+    // Somebody else sets the cursors, and then nobody has them.
+    fake.state.lock().groups.clear();
+    let mut offsets = [Vec::new(), Vec::new()];
+    while let Some(received) = reader.next().await {
+        let received = received.expect("whole");
+        offsets[received.partition as usize].push(received.offset);
+    }
+    assert_eq!(offsets, [(4..20).collect::<Vec<_>>(), (11..20).collect()]);
+    let reads = std::mem::take(&mut fake.state.lock().reads);
+    let starts: Vec<_> = reads.iter().map(|read| read.start.clone().and_then(|start| start.at)).collect();
+    assert_eq!(starts, [Some(At::Group("mailer".into())), Some(At::Earliest(true))]);
+    let resumed =
+        |read: &v1::ReadRequest| read.resume.iter().map(|at| (at.partition, at.next_offset)).collect::<Vec<_>>();
+    assert_eq!(resumed(&reads[0]), [(0, 4), (1, 11)]);
+    assert_eq!(resumed(&reads[1]), [(0, 6), (1, 11)], "also where nothing came yet");
+
+    let gone = client.reader("orders").from_group("mailer").open().await.expect_err("no such group");
+    assert_eq!((gone.kind(), gone.reason()), (ErrorKind::NotFound, Some(reason::GROUP_NOT_FOUND)));
+    let again = client.reader("orders").from_group("mailer").from(Position::Offset(3)).open().await;
+    assert!(again.is_ok(), "the last word counts");
+}
+
+#[tokio::test]
+async fn a_reader_from_a_group_takes_the_partitions_that_it_is_told() {
+    let fake = Fake::start(2).await;
+    fake.manual_group("mailer", &[(0, 4), (1, 11)]);
+    let reader = fake.client().await.reader("orders").from_group("mailer").partitions([1]).resume(1, 7);
+    reader.open().await.expect("it can be read");
+    let resume = fake.state.lock().reads[0].resume.clone();
+    assert_eq!(resume, [v1::PartitionOffset { partition: 1, next_offset: 7 }]);
 }
 
 #[tokio::test]

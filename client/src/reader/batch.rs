@@ -41,6 +41,11 @@ struct Range {
 }
 
 impl ReadBatch {
+    /// The topic's name.
+    pub fn topic(&self) -> &Arc<str> {
+        &self.topic
+    }
+
     /// The partition.
     pub fn partition(&self) -> u32 {
         self.partition
@@ -65,6 +70,19 @@ impl ReadBatch {
     /// those that were not asked for.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The next record as it is encoded, with its offset and append time: for whoever takes it apart, and leaves most of
+    /// them alone.
+    pub(crate) fn next_encoded(&mut self) -> Option<Result<(u64, i64, Bytes), Error>> {
+        self.left = self.left.checked_sub(1)?;
+        let Form::Encoded { set, index, range } = &mut self.records else {
+            return Some(Err(Error::protocol("records that were asked for as they are encoded")));
+        };
+        let at = *index;
+        *index += 1;
+        let body = decode::next_record(set).and_then(|body| body.ok_or_else(short));
+        Some(body.map(|body| (range.offset(at), range.append_time_us(at), body)))
     }
 
     /// Verifies a batch, decompresses it, and leaves the records with offsets

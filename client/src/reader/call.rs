@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tillroll_proto::v1::{self, read_response};
+use tillroll_proto::v1::{self, read_response, start_position::At};
 use tokio::time::timeout;
 
 use super::{Event, Position, ReadBatch, ReaderBuilder};
@@ -34,16 +34,10 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) async fn open(settings: ReaderBuilder) -> Result<Self, Error> {
-        let ReaderBuilder { client, topic, partitions, from, resume, follow, limit, key, retry_for } = settings;
-        let mut next = BTreeMap::new();
-        let mut start = from;
-        if from.moves() {
-            let found = client.admin().find_offsets(&topic, from).await?;
-            let chosen = |partition: &u32| partitions.is_empty() || partitions.contains(partition);
-            next.extend(found.into_iter().filter(|(partition, _)| chosen(partition)));
-            // Partitions that come later are new as a whole.
-            start = Position::Earliest;
-        }
+        let ReaderBuilder { client, topic, partitions, from, group, resume, follow, limit, key, retry_for } = settings;
+        let place = Place::find(&client, &topic, from, group.as_deref()).await?;
+        let chosen = |partition: &u32| partitions.is_empty() || partitions.contains(partition);
+        let mut next: BTreeMap<u32, u64> = place.known.into_iter().filter(|(partition, _)| chosen(partition)).collect();
         next.extend(resume);
         let stop = if follow { v1::ReadStop::Follow } else { v1::ReadStop::AtEnd };
         // With a filter the server takes batches apart anyway.
@@ -52,7 +46,7 @@ impl Call {
             request: v1::ReadRequest {
                 topic: topic.clone(),
                 partitions,
-                start: Some(start.into_wire()),
+                start: Some(place.first),
                 stop: stop.into(),
                 format: format.into(),
                 key,
@@ -62,7 +56,7 @@ impl Call {
             topic: topic.into(),
             client,
             next,
-            next_elsewhere: match start {
+            next_elsewhere: match place.later {
                 Position::Offset(offset) => offset,
                 _ => 0,
             },
@@ -76,6 +70,7 @@ impl Call {
         if call.limit != Some(0) {
             call.responses = Some(call.connect().await?);
         }
+        call.request.start = Some(place.later.into_wire());
         Ok(call)
     }
 
@@ -182,6 +177,38 @@ impl Call {
         };
         tokio::time::sleep(delay).await;
         Ok(())
+    }
+}
+
+/// Where a reader begins.
+struct Place {
+    /// The next offsets of partitions, where a start is another place later: they
+    /// are looked up once, and a reader that connects again goes on from them.
+    known: Vec<(u32, u64)>,
+    /// What the first call names as its start.
+    first: v1::StartPosition,
+    /// Where all other partitions start, now and when the call is opened again.
+    later: Position,
+}
+
+impl Place {
+    async fn find(client: &Client, topic: &str, from: Position, group: Option<&str>) -> Result<Self, Error> {
+        if let Some(group) = group {
+            let cursors = client.groups().get(group).await?.cursors.into_iter();
+            let of_topic = cursors.filter(|cursor| cursor.topic == topic);
+            let known = of_topic.map(|cursor| (cursor.partition, cursor.next_offset)).collect();
+            // The server knows why a group has no cursor somewhere. From then on it
+            // may be deleted, and the reader goes on.
+            let first = v1::StartPosition { at: Some(At::Group(group.to_owned())) };
+            return Ok(Self { known, first, later: Position::Earliest });
+        }
+        if from.moves() {
+            let known = client.admin().find_offsets(topic, from).await?;
+            // Partitions that come later are new as a whole.
+            let later = Position::Earliest;
+            return Ok(Self { known, first: later.into_wire(), later });
+        }
+        Ok(Self { known: Vec::new(), first: from.into_wire(), later: from })
     }
 }
 

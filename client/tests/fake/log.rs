@@ -11,9 +11,9 @@ use tokio::sync::mpsc;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Fake, Fate, Producer, ReadFate, State, as_message, refusal};
+use super::{Fake, Fate, Producer, ReadFate, State, Stored, as_message, refusal};
 
-type Out<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(crate) type Out<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl LogService for Fake {
@@ -21,7 +21,12 @@ impl LogService for Fake {
     type ReadStream = Out<v1::ReadResponse>;
 
     async fn get_server(&self, _: Request<v1::GetServerRequest>) -> Result<Response<v1::GetServerResponse>, Status> {
-        Ok(Response::new(v1::GetServerResponse { version: "fake".into(), ..Default::default() }))
+        Ok(Response::new(v1::GetServerResponse {
+            version: "fake".into(),
+            node_id: "fake".into(),
+            incarnation: self.state.lock().incarnation,
+            ..Default::default()
+        }))
     }
 
     async fn init_producer(
@@ -30,6 +35,9 @@ impl LogService for Fake {
     ) -> Result<Response<v1::InitProducerResponse>, Status> {
         let mut state = self.state.lock();
         let mut id = request.into_inner().producer_id;
+        if id.starts_with("made-up-") && !state.producers.contains_key(&id) {
+            return Err(refusal(reason::PRODUCER_UNKNOWN, &[]));
+        }
         if id.is_empty() {
             state.made_up += 1;
             id = format!("made-up-{}", state.made_up);
@@ -60,7 +68,10 @@ impl LogService for Fake {
     }
 
     async fn read(&self, request: Request<v1::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
-        let responses = self.state.lock().read(&request.into_inner());
+        let request = request.into_inner();
+        let mut state = self.state.lock();
+        let responses = state.read(&request);
+        state.reads.push(request);
         Ok(Response::new(Box::pin(tokio_stream::iter(responses))))
     }
 }
@@ -93,6 +104,7 @@ impl Fake {
                 Ok(answer) => append_outcome::Result::Ok(answer),
                 Err(status) => append_outcome::Result::Refused(as_message(&status)),
             };
+            self.changed.notify_waiters();
             let outcome = v1::AppendOutcome { append_id: request.append_id, result: Some(result) };
             let _ = answers.send(event(Event::Outcome(outcome))).await;
         }
@@ -108,15 +120,18 @@ impl State {
         {
             return Ok(answer);
         }
+        self.judge_commits(&append.commits, &append.checks)?;
         let mut batches = Vec::new();
+        self.time_us = self.time_us.max(now_us()) + 1;
+        let append_time_us = self.time_us;
         for (index, batch) in append.batches.iter().enumerate() {
             let Some(v1::append_batch::Content::Encoded(encoded)) = &batch.content else {
                 return Err(Status::unimplemented("the fake takes encoded batches only"));
             };
             let partition = batch.partition.unwrap_or_default();
-            let stored = self.log.entry(partition).or_default();
-            let base_offset = stored.last().map_or(0, |(base, last)| base + u64::from(last.record_count));
-            stored.push((base_offset, encoded.clone()));
+            let stored = self.log.entry((batch.topic.clone(), partition)).or_default();
+            let base_offset = stored.last().map_or(0, Stored::end);
+            stored.push(Stored { base_offset, append_time_us, batch: encoded.clone() });
             batches.push(v1::AppendedBatch {
                 batch_index: index as u32,
                 topic: batch.topic.clone(),
@@ -127,10 +142,11 @@ impl State {
             });
         }
         self.accepted.push(batches.len());
+        self.move_cursors(&append.commits);
         let mut answer = v1::AppendResponse {
             batches,
             durability: v1::Durability::Fsync.into(),
-            append_time_us: 1_000,
+            append_time_us,
             ..Default::default()
         };
         if let Some(stamp) = &append.producer {
@@ -140,6 +156,7 @@ impl State {
             answer.next_sequence = producer.next;
             producer.answers.insert(stamp.sequence, (crc, answer.clone()));
         }
+        self.pump();
         Ok(answer)
     }
 
@@ -165,30 +182,28 @@ impl State {
     fn read(&mut self, request: &v1::ReadRequest) -> Vec<Result<v1::ReadResponse, Status>> {
         let event = |event| Ok(v1::ReadResponse { event: Some(event) });
         let mut responses = Vec::new();
-        for (&partition, batches) in &self.log {
+        for ((topic, partition), stored) in &self.log {
+            let partition = *partition;
+            let is_asked = request.partitions.is_empty() || request.partitions.contains(&partition);
+            if *topic != request.topic || !is_asked {
+                continue;
+            }
             let resumed = request.resume.iter().find(|from| from.partition == partition);
             let from = resumed.map_or(0, |resumed| resumed.next_offset);
-            for (base_offset, batch) in batches {
-                let next_offset = base_offset + u64::from(batch.record_count);
-                if next_offset <= from {
-                    continue;
-                }
-                let mut batch = batch.clone();
+            for stored in stored.iter().filter(|stored| stored.end() > from) {
+                let mut encoded = stored.range();
                 match self.read_fates.pop_front().unwrap_or(ReadFate::Keep) {
                     ReadFate::Keep => {}
                     ReadFate::Break => {
                         responses.push(Err(Status::unavailable("gone")));
                         return responses;
                     }
-                    ReadFate::Damage => batch.crc32 ^= 1,
+                    ReadFate::Damage => encoded.batch.as_mut().expect("it is there").crc32 ^= 1,
                 }
-                let times = vec![v1::AppendTimeRun { record_count: batch.record_count, append_time_us: 1_000 }];
-                let encoded =
-                    v1::EncodedRange { base_offset: *base_offset, times, batch: Some(batch), ..Default::default() };
                 responses.push(event(read_response::Event::Batch(v1::Batch {
                     topic: request.topic.clone(),
                     partition,
-                    next_offset,
+                    next_offset: stored.end(),
                     encoded: Some(encoded),
                     ..Default::default()
                 })));
@@ -197,4 +212,9 @@ impl State {
         responses.push(event(read_response::Event::CaughtUp(v1::CaughtUp::default())));
         responses
     }
+}
+
+fn now_us() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is later");
+    i64::try_from(since.as_micros()).expect("it is not that late")
 }

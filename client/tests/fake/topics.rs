@@ -1,4 +1,5 @@
-//! The topic service of the fake: one topic, under any name but `absent`.
+//! The topic service of the fake: a topic under any name but `absent`, all of
+//! them with as many partitions.
 
 use tillroll_proto::{
     reason,
@@ -10,11 +11,18 @@ use super::{Fake, refusal};
 
 impl Fake {
     fn topic(&self, name: String) -> v1::Topic {
+        let state = self.state.lock();
+        let partitions = (0..state.partitions).map(|partition| v1::PartitionInfo {
+            partition,
+            end_offset: state.end(&(name.clone(), partition)),
+            ..Default::default()
+        });
         v1::Topic {
+            partitions: partitions.collect(),
             name,
             topic_id: "00000000000000aa".into(),
             config: Some(v1::TopicConfig {
-                partitions: Some(self.state.lock().partitions),
+                partitions: Some(state.partitions),
                 codec: Some(v1::Codec::Lz4.into()),
                 max_record_bytes: Some(1 << 20),
                 segment_bytes: Some(128 << 20),
@@ -75,16 +83,11 @@ impl TopicService for Fake {
 
     async fn find_offsets(
         &self,
-        _: Request<v1::FindOffsetsRequest>,
+        request: Request<v1::FindOffsetsRequest>,
     ) -> Result<Response<v1::FindOffsetsResponse>, Status> {
-        let state = self.state.lock();
-        let offsets = (0..state.partitions).map(|partition| v1::PartitionOffset {
-            partition,
-            next_offset: state
-                .log
-                .get(&partition)
-                .map_or(0, |batches| batches.iter().map(|(_, batch)| u64::from(batch.record_count)).sum()),
-        });
+        let (state, topic) = (self.state.lock(), request.into_inner().topic);
+        let offsets = (0..state.partitions)
+            .map(|partition| v1::PartitionOffset { partition, next_offset: state.end(&(topic.clone(), partition)) });
         Ok(Response::new(v1::FindOffsetsResponse { offsets: offsets.collect() }))
     }
 
