@@ -1,0 +1,122 @@
+//! Snapshots: taken when no step is open, written when what they stand for is in the log.
+
+use std::io;
+
+use tokio::task::JoinError;
+
+use super::{
+    Runtime,
+    running::{Phase, Run, Running, Saving},
+};
+use crate::processor::{
+    Service,
+    snapshot::{Edge, Head, Snapshot},
+};
+
+impl<S: Service> Runtime<S> {
+    /// Takes a snapshot when it is time, and every step that was begun is decided. Whether it did.
+    pub(super) fn take_snapshot(&mut self, run: &mut Run<S>) -> bool {
+        if self.settings.snapshots.is_none() {
+            return false;
+        }
+        let Phase::Running(running) = &mut run.phase else { return false };
+        if running.saving.is_none() && running.steps_unsaved.is_some_and(|steps| steps >= self.settings.snapshot_steps)
+        {
+            running.saving = Some(Saving::Wanted);
+        }
+        let Some(order) = self.core.unit_mut(running.id) else { return false };
+        if !matches!(running.saving, Some(Saving::Wanted)) || !order.is_current() {
+            return false;
+        }
+        let Ok(state) = serde_json::to_vec(&running.state) else {
+            self.counters.snapshots_failed.add(1);
+            (running.saving, running.steps_unsaved) = (None, None);
+            return true;
+        };
+        let inputs = running.times.iter().enumerate().map(|(lane, time)| (order.lane(lane).begun, *time)).collect();
+        let (mark, newest_id) = (order.mark(), running.newest_id.clone());
+        running.saving = Some(Saving::Taken { mark, state, inputs, newest_id });
+        running.steps_unsaved = Some(0);
+        true
+    }
+
+    /// Writes a snapshot when everything that it stands for is in the log.
+    pub(super) fn save_if_marked(&mut self, unit: u32) {
+        let Some(path) = self.snapshot_path(unit) else { return };
+        let Some(run) = self.units.get_mut(&unit) else { return };
+        let Phase::Running(running) = &mut run.phase else { return };
+        let Some(order) = self.core.unit(running.id) else { return };
+        let is_in_log = |mark: u64| order.blocks_acked() >= mark;
+        if !matches!(&running.saving, Some(Saving::Taken { mark, .. }) if is_in_log(*mark)) {
+            return;
+        }
+        let Some(Saving::Taken { state, inputs, newest_id, .. }) = running.saving.take() else { return };
+        let head = self.head(unit, inputs, newest_id);
+        if let Some(head) = head {
+            let snapshot = Snapshot { head, state };
+            self.saves.spawn_blocking(move || snapshot.write(&path));
+        }
+    }
+
+    /// What a snapshot of a unit stands for.
+    fn head(&self, unit: u32, inputs: Vec<(u64, Option<i64>)>, newest_id: Option<String>) -> Option<Head> {
+        let run = self.units.get(&unit)?;
+        let Phase::Running(running) = &run.phase else { return None };
+        let Running { own, node_id, incarnation, .. } = &**running;
+        let lanes = run.lanes.iter().zip(inputs);
+        let inputs = lanes.map(|((input, partition), (next_offset, append_time_us))| Edge {
+            topic: self.inputs[*input].name.to_string(),
+            partition: *partition,
+            next_offset,
+            append_time_us,
+        });
+        let outputs = own.iter().map(|((topic, partition), end)| Edge {
+            topic: self.output_names[*topic].clone(),
+            partition: *partition,
+            next_offset: end.next_offset,
+            append_time_us: end.append_time_us,
+        });
+        Some(Head {
+            service: self.service.name().to_owned(),
+            unit,
+            node_id: node_id.clone(),
+            incarnation: *incarnation,
+            inputs: inputs.collect(),
+            outputs: outputs.collect(),
+            newest_id,
+        })
+    }
+
+    /// Writes a snapshot of every unit, when everything is in the log.
+    pub(super) fn save_all(&mut self) {
+        if self.settings.snapshots.is_none() {
+            return;
+        }
+        for unit in self.units.keys().copied().collect::<Vec<_>>() {
+            let Some(mut run) = self.units.remove(&unit) else { continue };
+            if let Phase::Running(running) = &mut run.phase
+                && running.steps_unsaved.is_some()
+            {
+                running.saving = Some(Saving::Wanted);
+            }
+            self.take_snapshot(&mut run);
+            self.units.insert(unit, run);
+            self.save_if_marked(unit);
+        }
+    }
+
+    /// A snapshot was written, or not: that is no reason to stop.
+    pub(super) fn on_saved(&mut self, ended: Result<io::Result<()>, JoinError>) {
+        match ended {
+            Ok(Ok(())) => self.counters.snapshots_written.add(1),
+            Ok(Err(error)) => {
+                self.counters.snapshots_failed.add(1);
+                tracing::warn!(service = self.service.name(), %error, "a snapshot could not be written");
+            }
+            Err(error) => {
+                self.counters.snapshots_failed.add(1);
+                tracing::warn!(service = self.service.name(), %error, "a snapshot could not be written");
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Processors that are started again, with and without a snapshot.
+
+use super::{Running, builder, prove, run, say, start, until_done, words::Counter};
+use crate::fake::Fake;
+
+async fn with_snapshots(fake: &Fake, directory: &std::path::Path, steps: u64) -> Running {
+    let builder = builder(fake, Counter::default(), "counter-0").await;
+    start(builder.snapshots(directory).snapshot_steps(steps))
+}
+
+#[tokio::test]
+async fn a_killed_processor_is_made_again_from_the_log() {
+    let fake = Fake::start(2).await;
+    let mut said = 0;
+    for _ in 0..6 {
+        let running = run(&fake, Counter::default(), "counter-0").await;
+        say(&fake, said..said + 40).await;
+        said += 40;
+        running.kill().await;
+    }
+    let running = run(&fake, Counter::default(), "counter-0").await;
+    until_done(&fake).await;
+    prove(&fake, said, false).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_snapshot_spares_reading_what_it_stands_for() {
+    let fake = Fake::start(2).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    say(&fake, 0..100).await;
+    let running = with_snapshots(&fake, directory.path(), 1_000_000).await;
+    until_done(&fake).await;
+    assert_eq!(running.stop().await.statistics.snapshots_written, 2, "on a clean stop");
+    say(&fake, 100..130).await;
+    let running = with_snapshots(&fake, directory.path(), 1_000_000).await;
+    until_done(&fake).await;
+    prove(&fake, 130, false).await;
+    let statistics = running.stop().await.statistics;
+    assert_eq!((statistics.snapshots_used, statistics.observed, statistics.applied), (2, 0, 0), "{statistics:?}");
+}
+
+#[tokio::test]
+async fn snapshots_that_are_taken_under_way_are_followed_by_what_came_after() {
+    let fake = Fake::start(2).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut said = 0;
+    let mut used = 0;
+    for _ in 0..8 {
+        let running = with_snapshots(&fake, directory.path(), 20).await;
+        say(&fake, said..said + 70).await;
+        said += 70;
+        until_done(&fake).await;
+        // A snapshot is written beside the work, and may end after it.
+        let since = std::time::Instant::now();
+        while running.watch.read().snapshots_written == 0 {
+            assert!(since.elapsed() < std::time::Duration::from_mins(1), "no snapshot was written");
+            tokio::task::yield_now().await;
+        }
+        let statistics = running.watch.read();
+        used += statistics.snapshots_used;
+        assert_eq!(statistics.snapshots_thrown_away, 0, "{statistics:?}");
+        running.kill().await;
+    }
+    assert!(used > 4, "{used} snapshots were used");
+    prove(&fake, said, false).await;
+}
+
+#[tokio::test]
+async fn a_snapshot_of_a_newer_broker_is_thrown_away() {
+    let fake = Fake::start(1).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    fake.state.lock().incarnation = 9;
+    say(&fake, 0..50).await;
+    let running = with_snapshots(&fake, directory.path(), 1_000).await;
+    until_done(&fake).await;
+    running.stop().await;
+    fake.state.lock().incarnation = 8;
+    say(&fake, 50..60).await;
+    let running = with_snapshots(&fake, directory.path(), 1_000).await;
+    until_done(&fake).await;
+    prove(&fake, 60, false).await;
+    let statistics = running.stop().await.statistics;
+    assert_eq!((statistics.snapshots_thrown_away, statistics.snapshots_used), (1, 0), "{statistics:?}");
+    assert_eq!((statistics.observed, statistics.applied), (50, 50), "{statistics:?}");
+}
+
+#[tokio::test]
+async fn a_snapshot_of_another_history_is_thrown_away_though_the_log_has_grown_past_it() {
+    let fake = Fake::start(1).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    say(&fake, 0..50).await;
+    let running = with_snapshots(&fake, directory.path(), 1_000).await;
+    until_done(&fake).await;
+    let older = {
+        let state = fake.state.lock();
+        (state.log.clone(), state.groups["counter"].cursors.clone())
+    };
+    say(&fake, 50..80).await;
+    until_done(&fake).await;
+    running.stop().await;
+    // The broker is restored from an older copy, and goes on from there without snapshots.
+    {
+        let mut state = fake.state.lock();
+        state.log = older.0;
+        let group = state.groups.get_mut("counter").expect("it is there");
+        group.cursors = older.1;
+        group.cursors.values_mut().for_each(|cursor| cursor.holder = None);
+        state.incarnation += 10;
+    }
+    say(&fake, 200..260).await;
+    let other = run(&fake, Counter::default(), "counter-0").await;
+    until_done(&fake).await;
+    other.stop().await;
+    let running = with_snapshots(&fake, directory.path(), 1_000).await;
+    say(&fake, 300..310).await;
+    until_done(&fake).await;
+    prove(&fake, 120, false).await;
+    let statistics = running.stop().await.statistics;
+    assert_eq!((statistics.snapshots_thrown_away, statistics.snapshots_used), (1, 0), "{statistics:?}");
+}
+
+#[tokio::test]
+async fn a_damaged_snapshot_is_thrown_away() {
+    let fake = Fake::start(1).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    say(&fake, 0..50).await;
+    let running = with_snapshots(&fake, directory.path(), 1_000).await;
+    until_done(&fake).await;
+    running.stop().await;
+    let file = directory.path().join("counter-0.snapshot");
+    let mut bytes = std::fs::read(&file).expect("it was written");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).expect("written");
+    let running = with_snapshots(&fake, directory.path(), 1_000).await;
+    say(&fake, 50..60).await;
+    until_done(&fake).await;
+    prove(&fake, 60, false).await;
+    assert_eq!(running.stop().await.statistics.snapshots_thrown_away, 1);
+}
