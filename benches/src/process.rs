@@ -51,6 +51,11 @@ impl Server {
         Ok(Self { address, child })
     }
 
+    /// Its process, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Ends it with SIGTERM and waits until it is gone.
     ///
     /// # Errors

@@ -2,9 +2,10 @@
 //!
 //! A [`Client`] knows one broker. From it come a [`Producer`], which appends
 //! records and gives a [`Ticket`] for each; a [`Reader`], which is a stream of
-//! records; and an [`Admin`], which makes, describes and deletes topics. Below
-//! the producer stand [`Client::append`] for one append with conditions, and
-//! [`AppendSession`] for whoever prepares batches and stamps.
+//! records; an [`Admin`], which makes, describes and deletes topics; and
+//! [`Groups`], which does so with consumer groups and moves their cursors. Below
+//! the producer stand [`Client::append`] for one append with conditions and
+//! cursor commits, and [`AppendSession`] for whoever prepares batches and stamps.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), tillroll_client::Error> {
@@ -44,13 +45,25 @@ mod session;
 mod inflight;
 mod producer;
 mod reader;
+mod consumer;
 mod admin;
+mod group;
+pub mod processor;
+#[cfg(feature = "saga")]
+pub mod saga;
 
 pub use admin::{Admin, PartitionInfo, Segment, TopicInfo, TopicOptions};
 pub use append::{Append, Appended, AppendedBatch, Durability, PastAppend, ProducerIdentity, Stamp};
 pub use batch::{BatchWriter, Compression, EncodedBatch};
 pub use client::{Client, ClientBuilder};
+pub use consumer::{
+    CommitTicket, Consumer, ConsumerBuilder, ConsumerEvent, DeliveredBatch, Delivery, HeldPartition, LostReason,
+};
 pub use error::{Error, ErrorKind};
+pub use group::{
+    Assignment, AssignmentRule, BelowHead, CursorCommit, CursorInfo, CursorMove, Finding, GroupExplanation, GroupInfo,
+    GroupMode, GroupOptions, GroupUpdate, Groups, MemberInfo, SetCursors,
+};
 pub use partition::partition_for_key;
 pub use producer::{BatchTicket, Placed, PlacedBatch, Producer, ProducerBuilder, ProducerStatistics, Ticket};
 pub use reader::{Event, Position, ReadBatch, Reader, ReaderBuilder, Received};

@@ -1,0 +1,391 @@
+//! The storefront: tells the log what happens in a shop, once and in order, and goes on where it stood when it is
+//! started again.
+//!
+//! What it says is a script, made of the shop and the settings alone. Each of its two topics has a producer with a
+//! name, and the log knows how many records came under that name: a storefront that was killed leaves out as many of
+//! its script. So it must be started again with the same shop and settings; only the ids of what was not in the log
+//! yet are others.
+
+mod script;
+
+use std::{collections::VecDeque, fmt, future::Future, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep_until},
+};
+use uuid::Uuid;
+
+use super::{
+    payload::{Event, group, topic},
+    retail::{Happening, Scene, Shop},
+};
+use crate::{Client, Error, ErrorKind, Producer, Record, Ticket, processor::Fact as _};
+use script::{Cue, script};
+
+/// The media type of all payloads.
+const CONTENT_TYPE: &str = "application/json";
+/// Unanswered records of one topic; their bytes are bounded by the producer.
+const IN_FLIGHT_RECORDS_MAX: usize = 1_024;
+
+/// Settings of a [`Storefront`].
+pub struct StorefrontBuilder {
+    client: Client,
+    name: String,
+    doubled: Option<u64>,
+    orders_per_s: Option<f64>,
+    gate: Option<Arc<Semaphore>>,
+    in_flight_bytes: usize,
+    retry_for: Duration,
+    ids: Box<dyn FnMut() -> String + Send>,
+}
+
+impl fmt::Debug for StorefrontBuilder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = formatter.debug_struct("StorefrontBuilder");
+        debug.field("name", &self.name).field("doubled", &self.doubled);
+        debug.field("orders_per_s", &self.orders_per_s).finish_non_exhaustive()
+    }
+}
+
+impl StorefrontBuilder {
+    /// What its producers are called, before a point and the topic; `storefront` unless set.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// One in 50 orders is placed twice, chosen by this seed: the second placement is the first but for its id, and
+    /// comes at once or after a few other events. Unless set, none is.
+    #[must_use]
+    pub fn doubled(mut self, seed: u64) -> Self {
+        self.doubled = Some(seed);
+        self
+    }
+
+    /// How many orders are placed each second, at most; as many as the log takes unless set. What was late is made up
+    /// for.
+    #[must_use]
+    pub fn orders_per_s(mut self, rate: f64) -> Self {
+        self.orders_per_s = Some(rate);
+        self
+    }
+
+    /// Each order takes a permit of this and keeps it: whoever adds permits says when orders come. Unless set, they come
+    /// by themselves.
+    #[must_use]
+    pub fn gate(mut self, gate: Arc<Semaphore>) -> Self {
+        self.gate = Some(gate);
+        self
+    }
+
+    /// The most bytes of each topic that wait or are unanswered; 2 MiB unless set.
+    #[must_use]
+    pub fn in_flight_bytes(mut self, bytes: usize) -> Self {
+        self.in_flight_bytes = bytes;
+        self
+    }
+
+    /// How long it tries without any success before it gives up; two minutes unless set.
+    #[must_use]
+    pub fn retry_for(mut self, budget: Duration) -> Self {
+        self.retry_for = budget;
+        self
+    }
+
+    /// Where the ids of events come from; UUIDv7 unless set.
+    #[must_use]
+    pub fn ids(mut self, ids: impl FnMut() -> String + Send + 'static) -> Self {
+        self.ids = Box::new(ids);
+        self
+    }
+
+    /// Registers its producers, which fences an older storefront of this name, and asks how far that one came.
+    ///
+    /// **Errors**: `InvalidInput` for a rate that is none; as for a producer otherwise.
+    pub async fn open(self) -> Result<Storefront, Error> {
+        if let Some(rate) = self.orders_per_s
+            && !(rate.is_finite() && rate > 0.0)
+        {
+            let wrong = format!("orders per second are a number above 0 orders_per_s={rate}");
+            return Err(Error::local(ErrorKind::InvalidInput, wrong));
+        }
+        let orders = Line::open(&self, topic::ORDERS).await?;
+        let stock = Line::open(&self, topic::STOCK).await?;
+        let pace = Pace { orders_per_s: self.orders_per_s, since: None, placed: 0, gate: self.gate };
+        let (doubled, ids, played) = (self.doubled, self.ids, Played::default());
+        Ok(Storefront { orders, stock, doubled, pace, ids, has_opened: false, played })
+    }
+}
+
+/// Says what happens in a shop. See the module.
+pub struct Storefront {
+    orders: Line,
+    stock: Line,
+    doubled: Option<u64>,
+    pace: Pace,
+    ids: Box<dyn FnMut() -> String + Send>,
+    has_opened: bool,
+    played: Played,
+}
+
+impl fmt::Debug for Storefront {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Storefront").field("played", &self.played).finish_non_exhaustive()
+    }
+}
+
+/// What a storefront said, in this run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Played {
+    /// Events that a run before it had said.
+    pub already: u64,
+    /// Changes that open the stock.
+    pub opening: u64,
+    /// Placements, without the second ones.
+    pub orders: u64,
+    /// Second placements.
+    pub doubled: u64,
+    /// Wishes to cancel or to return.
+    pub requests: u64,
+    /// Later changes of the stock.
+    pub stock_changes: u64,
+}
+
+impl Storefront {
+    /// A storefront over this client.
+    pub fn builder(client: &Client) -> StorefrontBuilder {
+        StorefrontBuilder {
+            client: client.clone(),
+            name: group::STOREFRONT.to_owned(),
+            doubled: None,
+            orders_per_s: None,
+            gate: None,
+            in_flight_bytes: 2 << 20,
+            retry_for: crate::retry::BUDGET,
+            ids: Box::new(|| Uuid::now_v7().to_string()),
+        }
+    }
+
+    /// Says everything: the opening stock; then, when `stocked` is ready, the rest. `stocked` has to wait until every
+    /// change of the opening stock is answered by its `InventoryUpdated`. It is polled when all of them are in the log,
+    /// and not at all when an order is there already.
+    ///
+    /// **Durability**: when this returns `Ok`, everything is on disk.
+    ///
+    /// **Errors**: those of the producers, `Fenced` among them when another storefront has taken over; `Conflict` when
+    /// the log has more than there is to say, so that another shop or other settings were before; and those of
+    /// `stocked`. What was said before stays said: start again.
+    pub async fn play<E: From<Error>>(
+        self,
+        shop: &Shop,
+        stocked: impl Future<Output = Result<(), E>>,
+    ) -> Result<Played, E> {
+        self.run(shop, false, stocked, |_| std::future::ready(Ok(()))).await
+    }
+
+    /// The same invoice by invoice: after each, everything of it is on disk and `settled` is waited for, which gets
+    /// what was said. A second placement comes before its invoice's end. After a restart the last invoice that was in
+    /// the log already is waited for again.
+    ///
+    /// **Errors**: as [`Storefront::play`], and those of `settled`.
+    pub async fn play_by_invoice<'a, E, Settling>(
+        self,
+        shop: &'a Shop,
+        stocked: impl Future<Output = Result<(), E>>,
+        settled: impl FnMut(Scene<'a>) -> Settling,
+    ) -> Result<Played, E>
+    where
+        E: From<Error>,
+        Settling: Future<Output = Result<(), E>>,
+    {
+        self.run(shop, true, stocked, settled).await
+    }
+
+    async fn run<'a, E, Settling>(
+        mut self,
+        shop: &'a Shop,
+        by_invoice: bool,
+        stocked: impl Future<Output = Result<(), E>>,
+        mut settled: impl FnMut(Scene<'a>) -> Settling,
+    ) -> Result<Played, E>
+    where
+        E: From<Error>,
+        Settling: Future<Output = Result<(), E>>,
+    {
+        let mut stocked = Some(stocked);
+        // The last invoice of a run before this one: nobody knows whether it had settled.
+        let mut unsettled: Option<Scene<'a>> = None;
+        let mut has_said = false;
+        for cue in script(shop, self.doubled, by_invoice) {
+            match cue {
+                Cue::Say { told, again } => {
+                    if self.was_said(&told) {
+                        continue;
+                    }
+                    if let Some(scene) = unsettled.take() {
+                        settled(scene).await?;
+                    }
+                    self.say(&told, again).await?;
+                    has_said = true;
+                }
+                Cue::Opened => {
+                    self.stock.settle().await?;
+                    if let Some(stocked) = stocked.take().filter(|_| self.orders.left_out == 0) {
+                        stocked.await?;
+                    }
+                    self.has_opened = true;
+                    has_said = false;
+                }
+                Cue::Settled(scene) if has_said => {
+                    self.settle().await?;
+                    settled(scene).await?;
+                    has_said = false;
+                }
+                Cue::Settled(scene) => unsettled = Some(scene),
+            }
+        }
+        if let Some(scene) = unsettled {
+            settled(scene).await?;
+        }
+        self.settle().await?;
+        for line in [&self.orders, &self.stock] {
+            line.is_through()?;
+        }
+        Ok(self.played)
+    }
+
+    /// Whether a run before this one said it; counts it then.
+    fn was_said(&mut self, told: &Happening<'_>) -> bool {
+        let line = if told.topic() == topic::STOCK { &mut self.stock } else { &mut self.orders };
+        let was_said = line.left_out > 0;
+        line.left_out -= u64::from(was_said);
+        self.played.already += u64::from(was_said);
+        was_said
+    }
+
+    async fn say(&mut self, told: &Happening<'_>, again: bool) -> Result<(), Error> {
+        let played = &mut self.played;
+        let (line, count) = match &told.event {
+            Event::OrderPlaced(_) if again => (&mut self.orders, &mut played.doubled),
+            Event::OrderPlaced(_) => (&mut self.orders, &mut played.orders),
+            Event::StockChangeRequested(_) if self.has_opened => (&mut self.stock, &mut played.stock_changes),
+            Event::StockChangeRequested(_) => (&mut self.stock, &mut played.opening),
+            _ => (&mut self.orders, &mut played.requests),
+        };
+        *count += 1;
+        if matches!(told.event, Event::OrderPlaced(_)) && !again {
+            self.pace.wait().await;
+        }
+        let record = record(told, (self.ids)());
+        line.say(record).await
+    }
+
+    async fn settle(&mut self) -> Result<(), Error> {
+        self.orders.settle().await?;
+        self.stock.settle().await
+    }
+}
+
+/// A happening as it is appended, under this id.
+pub fn record(told: &Happening<'_>, id: String) -> Record {
+    Record::new(told.event.encode())
+        .key(told.key.to_owned())
+        .id(id)
+        .type_(told.event.kind())
+        .source(group::STOREFRONT)
+        .content_type(CONTENT_TYPE)
+        .correlation_id(told.key)
+        .event_time_us(told.time_us)
+}
+
+/// One topic.
+struct Line {
+    producer: Producer,
+    /// How much of the script is in the log already, and left out.
+    left_out: u64,
+    in_flight: VecDeque<Ticket>,
+}
+
+impl Line {
+    async fn open(settings: &StorefrontBuilder, topic: &str) -> Result<Self, Error> {
+        let producer = settings
+            .client
+            .producer(topic)
+            .name(format!("{}.{topic}", settings.name))
+            .in_flight_bytes(settings.in_flight_bytes)
+            .retry_for(settings.retry_for)
+            .build()
+            .await?;
+        Ok(Self { left_out: producer.accepted_records(), producer, in_flight: VecDeque::new() })
+    }
+
+    /// Waits for the oldest when too many are unanswered: a record that is refused ends the storefront before the ones
+    /// behind it are too many, for from then on the log has not the beginning of the script.
+    async fn say(&mut self, record: Record) -> Result<(), Error> {
+        if self.in_flight.len() >= IN_FLIGHT_RECORDS_MAX
+            && let Some(oldest) = self.in_flight.pop_front()
+        {
+            oldest.await?;
+        }
+        self.in_flight.push_back(self.producer.send(record).await?);
+        Ok(())
+    }
+
+    /// Refuses a log that has more than the script.
+    fn is_through(&self) -> Result<(), Error> {
+        if self.left_out == 0 {
+            return Ok(());
+        }
+        let wrong = format!(
+            "the log has more of this storefront than there is to say producer={} more={}: play the same shop with the \
+             same settings, or take another name",
+            self.producer.producer_id(),
+            self.left_out
+        );
+        Err(Error::local(ErrorKind::Conflict, wrong))
+    }
+
+    /// Sends what is held and waits until everything is answered.
+    async fn settle(&mut self) -> Result<(), Error> {
+        if self.in_flight.is_empty() {
+            return Ok(());
+        }
+        self.producer.flush().await?;
+        for ticket in self.in_flight.drain(..) {
+            ticket.await?;
+        }
+        Ok(())
+    }
+}
+
+/// Places orders no faster than at a rate, and when somebody lets them come.
+struct Pace {
+    orders_per_s: Option<f64>,
+    since: Option<Instant>,
+    placed: u32,
+    gate: Option<Arc<Semaphore>>,
+}
+
+impl Pace {
+    /// Waits until the next order is due. The first one is at once.
+    async fn wait(&mut self) {
+        if let Some(gate) = &self.gate
+            && let Ok(permit) = gate.acquire().await
+        {
+            permit.forget();
+        }
+        let Some(rate) = self.orders_per_s else { return };
+        let since = *self.since.get_or_insert_with(Instant::now);
+        // A rate so small that the next order is due beyond all time is never due.
+        let Ok(after) = Duration::try_from_secs_f64(f64::from(self.placed) / rate) else {
+            return std::future::pending().await;
+        };
+        self.placed = self.placed.saturating_add(1);
+        match since.checked_add(after) {
+            Some(due) => sleep_until(due).await,
+            None => std::future::pending().await,
+        }
+    }
+}
