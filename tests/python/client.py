@@ -2,8 +2,8 @@
 
 Starts a broker of its own on a free port, makes the stubs in the run, and walks through what any client in any language
 can do with plain messages: create, append without naming a partition, read, append on a stream with a refusal in its
-middle, understand a refusal, repeat an append, read large records within the usual limit of 4 MiB. Each step asserts
-and prints one line.
+middle, understand a refusal, repeat an append, be a manual group, read large records within the usual limit of 4 MiB.
+Each step asserts and prints one line.
 
     client.py --binary target/debug/tillroll --proto proto
 """
@@ -88,10 +88,17 @@ def make_stubs(proto, out):
     options = [f"-I{proto}", f"-I{well_known}", f"--python_out={out}", f"--grpc_python_out={out}"]
     code = protoc.main(["protoc", *options, *files])
     assert code == 0, f"protoc ended with {code}"
-    sys.path.insert(0, out)
-    names = [file.removesuffix(".proto").replace("/", ".") for file in files]
+    return load_stubs(out)
+
+
+def load_stubs(out):
+    """Imports what was generated there."""
+    sys.path.insert(0, str(out))
+    made = sorted(str(path.relative_to(out)) for path in pathlib.Path(out).rglob("*_pb2.py"))
+    files = [file.removesuffix("_pb2.py") + ".proto" for file in made]
     messages, stubs = {}, {}
-    for name in names:
+    for file in files:
+        name = file.removesuffix(".proto").replace("/", ".")
         messages.update(vars(importlib.import_module(f"{name}_pb2")))
         stubs.update(vars(importlib.import_module(f"{name}_pb2_grpc")))
     return collections.namedtuple("Contract", "files messages stubs")(files, messages, stubs)
@@ -100,7 +107,7 @@ def make_stubs(proto, out):
 class Walk:
     """The steps, in order; each leaves the topic as the next one expects it."""
 
-    topic = "walk"
+    topic, group = "walk", "walkers"
 
     def __init__(self, contract, channel):
         self.messages = contract.messages
@@ -186,6 +193,8 @@ class Walk:
         limits = server.limits
         assert limits.max_append_bytes == 8 * MIB and limits.max_append_records == 65_536
         assert limits.max_key_bytes == 1024 and limits.max_append_batches == 1024
+        # What a server does not list, it may drop without a word.
+        assert {"append.checks.next_offset", "append.commits", "groups.manual"} <= set(server.features)
         self.window = limits.max_in_flight_appends
         return f"version {server.version}, {self.window} appends in flight"
 
@@ -336,41 +345,68 @@ class Walk:
             mode=self.messages["GROUP_MODE_MANUAL"],
             start=self.make("StartPosition", earliest=True),
         )
-        request = self.make("CreateGroupRequest", name="walkers", config=config)
+        request = self.make("CreateGroupRequest", name=self.group, config=config)
         made = [self.groups.CreateGroup(request, timeout=DEADLINE_S).created for _ in range(2)]
         assert made == [True, False], made
-
-        def unread():
-            at = self.make("StartPosition", group="walkers")
-            stop = self.messages["READ_STOP_AT_END"]
-            read = self.make("ReadRequest", topic=self.topic, partitions=[1], start=at, stop=stop)
-            answers = [answer.batch for answer in self.log.Read(read, timeout=DEADLINE_S) if answer.HasField("batch")]
-            return [item.offset for batch in answers for item in batch.records]
-
-        def moved(expected, next_offset):
-            place = {"group": "walkers", "topic": self.topic, "partition": 1}
-            return self.make("CursorCommit", next_offset=next_offset, expected_offset=expected, **place)
-
-        offsets = unread()
+        offsets = self.unread()
         assert offsets == list(range(self.ends[1])), offsets
         done = self.make("Record", value=b"done")
         for at in offsets[:2]:
             # What came of a record and that it is done: one append.
             request = self.append_request([done], partition=2)
-            request.commits.append(moved(at, at + 1))
+            request.commits.append(self.moved(at, at + 1))
+            request.needs.append("append.commits")
             self.log.Append(request, timeout=DEADLINE_S)
             self.ends[2] += 1
         twice = self.append_request([done], partition=2)
-        twice.commits.append(moved(1, 2))
-        facts = self.refusal(
-            lambda: self.log.Append(twice, timeout=DEADLINE_S), grpc.StatusCode.ABORTED, "EXPECTED_OFFSET_MISMATCH"
-        )
-        assert (facts["expected"], facts["actual"]) == ("1", "2"), facts
-        rest = self.make("CommitCursorsRequest", commits=[moved(2, self.ends[1])])
-        cursor = self.groups.CommitCursors(rest, timeout=DEADLINE_S).cursors[0]
+        twice.commits.append(self.moved(1, 2))
+        late = self.make("CommitCursorsRequest", commits=[self.moved(1, 2)])
+        for call in (lambda: self.log.Append(twice, timeout=DEADLINE_S), lambda: self.commit(late)):
+            facts = self.refusal(call, grpc.StatusCode.ABORTED, "EXPECTED_OFFSET_MISMATCH")
+            assert (facts["expected"], facts["actual"]) == ("1", "2"), facts
+        blind = self.make("CommitCursorsRequest", commits=[self.moved(None, 3)])
+        self.refusal(lambda: self.commit(blind), grpc.StatusCode.INVALID_ARGUMENT, "FIELD_REQUIRED")
+        cursor = self.commit(self.make("CommitCursorsRequest", commits=[self.moved(2, self.ends[1])]))
         assert (cursor.next_offset, cursor.lag_records) == (self.ends[1], 0), cursor
-        assert unread() == []
+        assert self.unread() == []
         return f"{len(offsets)} records, each done once; a second process is told where the cursor is"
+
+    def unread(self):
+        """The offsets that the group has before it in partition 1."""
+        at = self.make("StartPosition", group=self.group)
+        stop = self.messages["READ_STOP_AT_END"]
+        read = self.make("ReadRequest", topic=self.topic, partitions=[1], start=at, stop=stop)
+        answers = [answer.batch for answer in self.log.Read(read, timeout=DEADLINE_S) if answer.HasField("batch")]
+        return [item.offset for batch in answers for item in batch.records]
+
+    def moved(self, expected, next_offset):
+        place = {"group": self.group, "topic": self.topic, "partition": 1}
+        return self.make("CursorCommit", next_offset=next_offset, expected_offset=expected, **place)
+
+    def commit(self, request):
+        return self.groups.CommitCursors(request, timeout=DEADLINE_S).cursors[0]
+
+    def set_the_group_back(self):
+        """Sees where the group stands, what setting it back would repeat, and then sets it."""
+        asked = self.make("GetGroupRequest", name=self.group)
+        group = self.groups.GetGroup(asked, timeout=DEADLINE_S).group
+        cursors = {cursor.partition: (cursor.next_offset, cursor.lag_records) for cursor in group.cursors}
+        assert cursors == {0: (0, self.ends[0]), 1: (self.ends[1], 0), 2: (0, self.ends[2])}, cursors
+        assert not group.members and not any(cursor.holder for cursor in group.cursors), group
+        explained = self.groups.ExplainGroup(self.make("ExplainGroupRequest", group=self.group), timeout=DEADLINE_S)
+        assert "2 partitions behind" in explained.summary, explained
+
+        def back(dry_run):
+            to = self.make("StartPosition", last_records=3)
+            where = {"group": self.group, "topic": self.topic, "partitions": [1]}
+            request = self.make("SetCursorsRequest", to=to, dry_run=dry_run, reason="a bug was mended", **where)
+            move = self.groups.SetCursors(request, timeout=DEADLINE_S).moves[0]
+            return move.from_offset, move.to_offset, move.skipped_records, move.repeated_records, self.unread()
+
+        end = self.ends[1]
+        assert back(dry_run=True) == (end, end - 3, 0, 3, [])
+        assert back(dry_run=False) == (end, end - 3, 0, 3, [end - 3, end - 2, end - 1])
+        return f"{explained.summary}; set back by 3 records"
 
     def delete_the_topic(self):
         topic = self.topics.GetTopic(self.make("GetTopicRequest", name=self.topic), timeout=DEADLINE_S).topic
@@ -388,6 +424,7 @@ class Walk:
         stream_as_a_producer,
         understand_refusals,
         be_a_manual_group,
+        set_the_group_back,
         stay_below_the_default_limit,
         delete_the_topic,
     ]

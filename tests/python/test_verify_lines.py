@@ -8,7 +8,7 @@ import zlib
 
 import verify_lines
 
-FIRST_DAY = pathlib.Path(__file__).parents[2] / "server" / "data" / "retail-first-day.csv.zst"
+FIRST_DAY = pathlib.Path(__file__).parents[1] / "data" / "retail-first-day.csv.zst"
 PARTITIONS = 4
 
 
