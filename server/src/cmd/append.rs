@@ -96,28 +96,6 @@ pub(crate) async fn run(append: Append, out: Out) -> Result<(), Failure> {
     }
 }
 
-/// The records of a CSV text, as `append` would send them.
-pub(super) fn csv_records(
-    text: Vec<u8>,
-    source: &str,
-    key_column: &str,
-    time_column: &str,
-) -> Result<Vec<Record>, Failure> {
-    let plan = rows::Plan {
-        source: source.to_owned(),
-        key_column: Some(key_column.to_owned()),
-        time_column: Some(time_column.to_owned()),
-        zone: jiff::tz::TimeZone::UTC,
-        type_: String::new(),
-    };
-    let mut rows = rows::Rows::new(Box::new(std::io::Cursor::new(text)), Format::Csv, plan)?;
-    let mut records = Vec::new();
-    while let Some(record) = rows.next()? {
-        records.push(record);
-    }
-    Ok(records)
-}
-
 /// Says why an append takes long.
 async fn tell(producer: &Producer, out: Out) {
     let (mut trouble, mut ticks) = (Trouble::default(), tokio::time::interval(TICK));

@@ -1,178 +1,219 @@
-//! `tillroll demo`: a broker of its own is killed in the middle of a real shop's orders, started again, and every line
-//! is read back. What is said at the end was proven by comparing with the file ([`proof`]); when it could not be, the
-//! exit code is 1.
+//! `tillroll demo`: a year of a real shop's orders goes through a broker, a payment gateway and five services, each a
+//! process of its own, while processes are killed and the gateway misbehaves; then everything is proven from the log.
+//!
+//! [`stage`] is the processes, [`chaos`] what goes wrong, [`seen`] what happened, [`told`] what is said of it. The proof is
+//! that of `tillroll saga check`; when it fails, or a brutal run did not reach what it must, the exit code is 1.
 
-mod broker;
-mod day;
-mod proof;
+mod process;
+mod stage;
+mod chaos;
+mod seen;
+mod told;
 
-use std::time::{Duration, Instant};
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use clap::Args;
-use serde_json::json;
-use tillroll_client::{Client, Position, Producer, ProducerStatistics, TopicOptions};
+use tillroll_client::saga::{
+    check::Verdict,
+    gateway,
+    retail::Shop,
+    storefront::{Played, Storefront},
+};
+
+use tokio::sync::Semaphore;
 
 use crate::cmd::{
-    fail::Failure,
-    out::{Format, Out, count, counted},
+    fail::{Code, Failure},
+    out::Out,
+    saga::check,
 };
-use broker::Broker;
-use day::Day;
-use proof::{Proof, Seen};
+use chaos::{Chaos, Level};
+use seen::Seen;
+use stage::{Setting, Stage};
+use told::Told;
 
-const TOPIC: &str = "orders";
-/// Small appends, so that there are many: the whole day would fit into two.
-const BATCH_BYTES: usize = 4 << 10;
-const IN_FLIGHT_BYTES: usize = 128 << 10;
-/// How often the broker is killed at most, until a kill leaves an append unanswered.
-const KILLS_MAX: u32 = 10;
-/// How long the client may take to see that the broker is gone.
-const NOTICE_WITHIN: Duration = Duration::from_secs(10);
+/// The cut of the orders that is shipped.
+const CUT: &[u8] = include_bytes!("../../../client/data/retail-saga-cut.csv.zst");
+/// How often processes are looked at while orders come in.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// `tillroll demo`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  tillroll demo
-  tillroll demo -o json
+  tillroll demo                                       under a minute, with everything going wrong once or twice
+  tillroll demo --chaos none
+  tillroll demo --chaos brutal --data online-retail.csv.zst --seed 7
+  tillroll demo --sequential -o json                  each invoice to its end before the next
 
-The orders are the first day of \"Online Retail\" (Chen, Sain and Guo, 2012; UCI Machine Learning Repository,
-DOI 10.24432/C5BW33, CC BY 4.0). Everything happens in a temporary directory that is removed afterwards.")]
-pub(crate) struct Demo {}
-
-/// What was unanswered when the broker was killed.
-#[derive(Clone, Copy, Debug)]
-struct Kill {
-    pid: u32,
-    acked_lines: u64,
-    unanswered_appends: u64,
-    unanswered_lines: u64,
-    /// From starting it again until it took requests.
-    restart: Duration,
+The orders are a cut of \"Online Retail\" (Chen, Sain and Guo, 2012; UCI Machine Learning Repository,
+DOI 10.24432/C5BW33, CC BY 4.0); --data takes the whole file. Everything happens in a temporary directory that is removed
+afterwards, unless --keep names one.")]
+pub(crate) struct Demo {
+    /// The orders: a file in the form of \"Online Retail\", packed with zstd or not [default: the cut that is shipped]
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    /// How much goes wrong
+    #[arg(long, default_value = "default", conflicts_with = "sequential")]
+    chaos: Level,
+    /// What chances are drawn from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Each invoice to its end before the next, and nothing goes wrong
+    #[arg(long)]
+    sequential: bool,
+    /// Orders that are placed a second; 0 means as many as the log takes
+    #[arg(long, value_name = "ORDERS")]
+    rate: Option<f64>,
+    /// Keep the log and the ledger in this directory
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
 }
 
 /// Runs `tillroll demo`.
-pub(crate) async fn run(_demo: Demo, out: Out) -> Result<(), Failure> {
-    let started = Instant::now();
-    let day = Day::unpack()?;
-    let folder = tempfile::Builder::new()
-        .prefix("tillroll-demo-")
-        .tempdir()
-        .map_err(|error| Failure::io("making a temporary directory", &error))?;
-    let mut broker = Broker::start(folder.path(), "127.0.0.1:0").await?;
-    out.tell(&format!(
-        "broker    pid {} takes {} order lines of a real shop, {} invoices, 8 partitions",
-        broker.pid(),
-        count(day.lines.len() as u64),
-        day.invoices()
-    ))?;
-    let client = Client::connect(&broker.address).await?;
-    client.admin().create_topic(TOPIC, TopicOptions::default().partitions(8)).await?;
-    let producer = client.producer(TOPIC).name("demo").batch_bytes(BATCH_BYTES).in_flight_bytes(IN_FLIGHT_BYTES);
-    let producer = producer.build().await?;
-    let kill = append_through_a_kill(&producer, &day, &mut broker, out).await?;
-    producer.close().await?;
-    let statistics = producer.statistics();
-    let resent = statistics.duplicate_appends;
-    out.tell(&format!(
-        "restart   pid {} on the same data, {} ms; sent again: {}, {} of them on disk already",
-        broker.pid(),
-        kill.restart.as_millis(),
-        counted(kill.unanswered_appends, "append"),
-        resent,
-    ))?;
-
-    let mut proof = Proof::new(&day);
-    let mut reader = client.reader(TOPIC).from(Position::Earliest).open().await?;
-    while let Some(received) = reader.next().await {
-        proof.take(&Seen::from(received?));
-    }
-    let proven = proof.end();
-    broker.kill().await?;
-    let seconds = started.elapsed().as_secs_f64();
-    let object = json!({
-        "proven": proven.is_ok(),
-        "wrong": proven.as_ref().err(),
-        "lines": day.lines.len(),
-        "lines_found_once": proven.as_ref().ok(),
-        "invoices": day.invoices(),
-        "signal": "SIGKILL",
-        "killed_pid": kill.pid,
-        "acked_lines_at_kill": kill.acked_lines,
-        "unanswered_appends_at_kill": kill.unanswered_appends,
-        "unanswered_lines_at_kill": kill.unanswered_lines,
-        "appends_found_on_disk_by_retry": resent,
-        "restart_ms": kill.restart.as_millis() as u64,
-        "seconds": (seconds * 1_000.0).round() / 1_000.0,
-    });
-    let lines = match proven {
-        Ok(lines) => lines,
-        Err(wrong) => {
-            if out.format != Format::Table {
-                out.one("", &object)?;
-            }
-            return Err(Failure::plain(format!("not proven: {wrong}")));
-        }
+pub(crate) async fn run(demo: Demo, out: Out) -> Result<(), Failure> {
+    let began = Instant::now();
+    let shop = match &demo.data {
+        Some(path) => Shop::read(path),
+        None => Shop::read_from(CUT),
     };
-    let words = format!(
-        "read back {} lines: each once, in order within its invoice, equal to the file\n\
-         proven    in {seconds:.1} s: nothing acked was lost, nothing was written twice",
-        count(lines)
-    );
-    out.one(&words, &object)
+    let shop = shop.map_err(|error| Failure::new(Code::Refused, error.to_string()))?;
+    let temporary = match &demo.keep {
+        Some(_) => None,
+        None => Some(
+            tempfile::Builder::new()
+                .prefix("tillroll-demo-")
+                .tempdir()
+                .map_err(|error| Failure::io("making a temporary directory", &error))?,
+        ),
+    };
+    let directory = match (&demo.keep, &temporary) {
+        (Some(keep), _) => {
+            std::fs::create_dir_all(keep).map_err(|error| Failure::io(keep.display(), &error))?;
+            keep.as_path()
+        }
+        (None, Some(temporary)) => temporary.path(),
+        (None, None) => Path::new("."),
+    };
+    let level = if demo.sequential { Level::None } else { demo.chaos };
+    let plan = level.plan();
+    let setting = Setting { behaviour: plan.behaviour.to_owned(), seed: demo.seed, deadline: plan.deadline };
+    let told = Told::new(out, demo.seed, &shop);
+    let mut stage = Stage::set(directory, &setting).await?;
+    told.begun(&stage)?;
+    let mut chaos = Chaos::new(plan, setting, directory, |line| told.happened(line));
+    let played = Box::pin(play(&demo, &shop, &mut stage, &mut chaos, &told)).await?;
+    told.placed(&played);
+    come_to_rest(&mut stage, &mut chaos).await?;
+    let verdict = prove(&stage, &shop).await?;
+    let seen = Seen::read(&stage.client).await?;
+    let counts = gateway_counts(&stage).await?;
+    let ending = told::Ending {
+        level,
+        seconds: began.elapsed().as_secs_f64(),
+        verdict,
+        seen,
+        counts,
+        reports: stage.services.iter().map(process::Process::total).chain(chaos.others.iter().cloned()).collect(),
+        injected: chaos.injected.clone(),
+        missed: chaos.missed,
+    };
+    let cleared = stage.clear().await;
+    told.end(&ending)?;
+    cleared
 }
 
-/// Appends all lines; kills the broker when a third is acked and an append is unanswered, and starts it again.
-async fn append_through_a_kill(producer: &Producer, day: &Day, broker: &mut Broker, out: Out) -> Result<Kill, Failure> {
-    let third = day.lines.len() as u64 / 3;
-    let (mut kill, mut kills, mut sent) = (None, 0, 0);
-    for record in &day.records {
-        drop(producer.send(record.clone()).await?);
-        sent += 1;
-        if kill.is_some() || producer.statistics().accepted_records < third || kills == KILLS_MAX {
-            continue;
-        }
-        // Whatever can be sent goes out, through the producer's task and the connection's, and answers come in.
-        for _ in 0..4 {
-            tokio::task::yield_now().await;
-        }
-        let before = producer.statistics();
-        if before.unanswered_appends == 0 {
-            continue;
-        }
-        kills += 1;
-        let pid = broker.pid();
-        broker.kill().await?;
-        let at_kill = noticed(producer, &before).await?;
-        let started = Instant::now();
-        broker.start_again().await?;
-        if at_kill.unanswered_appends > 0 {
-            let acked_lines = at_kill.accepted_records;
-            let unanswered_lines = sent - acked_lines;
-            let unanswered_appends = at_kill.unanswered_appends;
-            let restart = started.elapsed();
-            out.tell(&format!(
-                "SIGKILL   pid {pid} with {} acked, {} unanswered ({} on their way)",
-                counted(acked_lines, "line"),
-                counted(unanswered_appends, "append"),
-                counted(unanswered_lines, "line"),
-            ))?;
-            kill = Some(Kill { pid, acked_lines, unanswered_appends, unanswered_lines, restart });
-        }
+/// Places all orders, while what is planned goes wrong.
+async fn play(
+    demo: &Demo,
+    shop: &Shop,
+    stage: &mut Stage,
+    chaos: &mut Chaos<'_>,
+    told: &Told,
+) -> Result<Played, Failure> {
+    let mut storefront = Storefront::builder(&stage.client);
+    if let Some(rate) = demo.rate.filter(|rate| *rate > 0.0 && !demo.sequential) {
+        storefront = storefront.orders_per_s(rate);
     }
-    kill.ok_or_else(|| Failure::plain(format!("not proven: none of {kills} kills left an append unanswered")))
+    let gate = Arc::new(Semaphore::new(0));
+    if chaos.in_waves() {
+        storefront = storefront.gate(gate.clone());
+    }
+    if !demo.sequential {
+        storefront = storefront.doubled(demo.seed);
+    }
+    let storefront = storefront.open().await?;
+    let client = stage.client.clone();
+    let opening = shop.opening.len() as u64;
+    let stocked = async { stage::stocked(&client, opening).await };
+    if demo.sequential {
+        let settled = |_| stage::at_rest(&client);
+        let playing = Box::pin(storefront.play_by_invoice(shop, stocked, settled));
+        return tokio::select! {
+            played = playing => played,
+            wrong = watch(stage, told) => Err(wrong),
+        };
+    }
+    let is_over = AtomicBool::new(false);
+    let playing = async {
+        let played = Box::pin(storefront.play(shop, stocked)).await;
+        is_over.store(true, Ordering::Relaxed);
+        played
+    };
+    let wrong = async {
+        chaos.run(stage, (&gate, shop.orders.len()), || is_over.load(Ordering::Relaxed)).await?;
+        while !is_over.load(Ordering::Relaxed) {
+            chaos.revive(stage).await?;
+            told.show(stage);
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    };
+    let (played, ()) = tokio::try_join!(playing, wrong)?;
+    Ok(played)
 }
 
-/// Waits until the client has heard the last answer that there was, and has seen the connection break.
-async fn noticed(producer: &Producer, before: &ProducerStatistics) -> Result<ProducerStatistics, Failure> {
-    let since = Instant::now();
+/// Looks at the processes until one ends by itself.
+async fn watch(stage: &mut Stage, told: &Told) -> Failure {
     loop {
-        let now = producer.statistics();
-        if now.broken_streams > before.broken_streams || now.unanswered_appends == 0 {
-            return Ok(now);
+        if let Err(wrong) = stage.check_running() {
+            return wrong;
         }
-        if since.elapsed() > NOTICE_WITHIN {
-            return Err(Failure::plain("the client did not see that the broker was killed"));
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        told.show(stage);
+        tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// Waits until nothing is left to do; a gateway that falls over meanwhile is started again.
+async fn come_to_rest(stage: &mut Stage, chaos: &mut Chaos<'_>) -> Result<(), Failure> {
+    loop {
+        chaos.revive(stage).await?;
+        match stage.come_to_rest().await {
+            Err(_) if !stage.gateway.is_running() => {}
+            rested => return rested,
+        }
+    }
+}
+
+/// What `tillroll saga check` says, with the input and the gateway's ledger.
+async fn prove(stage: &Stage, shop: &Shop) -> Result<Verdict, Failure> {
+    let reading = check::read(&stage.client).await?;
+    let address = gateway_address(stage)?;
+    let ledger = check::ledger_of(address).await?;
+    Ok(check::judge(reading, Some(&check::expected(shop)), Some(&ledger), false))
+}
+
+fn gateway_address(stage: &Stage) -> Result<std::net::SocketAddr, Failure> {
+    stage.gateway.address.parse().map_err(|_| Failure::plain("the gateway has no address"))
+}
+
+async fn gateway_counts(stage: &Stage) -> Result<gateway::Counts, Failure> {
+    let client = gateway::Client::new(gateway_address(stage)?, gateway::ClientSettings::default());
+    client.counts().await.map_err(|error| Failure::plain(format!("asking the gateway: {error}")))
 }

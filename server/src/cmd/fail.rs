@@ -22,7 +22,7 @@ pub(crate) enum Code {
     Failure = 1,
     /// The command line makes no sense.
     Usage = 2,
-    /// A topic or partition is not there.
+    /// A topic, partition or group is not there.
     NotFound = 3,
     /// The server refuses.
     Refused = 4,

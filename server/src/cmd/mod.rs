@@ -5,13 +5,18 @@
 
 mod fail;
 mod out;
+mod signals;
 mod time;
+mod confirm;
 mod topic;
 mod append;
 mod read;
+mod consume;
+mod group;
 mod status;
 mod serve;
 mod bench;
+mod saga;
 mod demo;
 
 use std::{future::Future, process::ExitCode};
@@ -66,11 +71,17 @@ enum Command {
     Append(append::Append),
     /// Read records, to the end or following
     Read(read::Read),
+    /// Make, watch, pause and delete consumer groups, and set their cursors
+    Group(group::Group),
+    /// Consume as a member of a group: print, then commit
+    Consume(consume::Consume),
     /// Show whether the broker answers, and what it is
     Status(status::Status),
     /// Measure appends or reads, on a topic of its own
     Bench(bench::Bench),
-    /// Kill a broker in the middle of real orders, and prove that nothing is lost
+    /// Run the services of the order saga, and prove what they did
+    Saga(saga::Saga),
+    /// A year of real orders through five services while everything goes wrong, and the proof
     Demo(demo::Demo),
 }
 
@@ -111,8 +122,11 @@ impl Line {
             Some(Command::Topic(topic)) => client(unless_interrupted(topic::run(topic, out))),
             Some(Command::Append(append)) => client(append::run(append, out)),
             Some(Command::Read(read)) => client(read::run(read, out)),
+            Some(Command::Group(group)) => client(unless_interrupted(group::run(group, out))),
+            Some(Command::Consume(consume)) => client(consume::run(consume, out)),
             Some(Command::Status(status)) => client(unless_interrupted(status::run(status, out))),
             Some(Command::Bench(bench)) => client(bench::run(bench, out)),
+            Some(Command::Saga(saga)) => client(saga::run(saga, out)),
             Some(Command::Demo(demo)) => client(unless_interrupted(demo::run(demo, out))),
         }
     }

@@ -4,14 +4,13 @@
 
 mod newest;
 mod object;
-mod pattern;
-mod place;
+pub(super) mod pattern;
+pub(super) mod place;
+pub(super) mod printer;
 mod shown;
 
-use std::io::{self, BufWriter, Write as _};
-
 use clap::Args;
-use tillroll_client::{Client, Event, Position, Reader, ReaderBuilder, Received};
+use tillroll_client::{Client, Event, Position, Reader, ReaderBuilder};
 
 use crate::cmd::{
     Connection, TRIES_ON,
@@ -21,8 +20,8 @@ use crate::cmd::{
 };
 use newest::Newest;
 use pattern::Pattern;
+use printer::Printer;
 
-const BUFFER_BYTES: usize = 256 << 10;
 /// How many records `-n` alone keeps in memory at most.
 const NEWEST_MAX: u64 = 1_000_000;
 
@@ -185,51 +184,5 @@ fn tell(event: &Event, out: Out) {
         Event::Interrupted(error) => out.say(format!("interrupted: {}; {TRIES_ON}", error.message())),
         Event::Resumed => out.say("connected again"),
         _ => {}
-    }
-}
-
-/// Writes records one after the other.
-struct Printer {
-    format: Format,
-    pattern: Pattern,
-    records: u64,
-    line: Vec<u8>,
-    stdout: BufWriter<io::StdoutLock<'static>>,
-}
-
-impl Printer {
-    fn new(format: Format, pattern: Pattern) -> Self {
-        let stdout = BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock());
-        Self { format, pattern, records: 0, line: Vec::new(), stdout }
-    }
-
-    fn print(&mut self, received: &Received) -> Result<(), Failure> {
-        self.line.clear();
-        match self.format {
-            Format::Table => self.pattern.write(&mut self.line, received),
-            Format::Jsonl => {
-                object::write(&mut self.line, received);
-                self.line.push(b'\n');
-            }
-            Format::Json => {
-                self.line.extend_from_slice(if self.records == 0 { b"[\n" } else { b",\n" });
-                object::write(&mut self.line, received);
-            }
-        }
-        self.records += 1;
-        Ok(self.stdout.write_all(&self.line)?)
-    }
-
-    fn flush(&mut self) -> Result<(), Failure> {
-        Ok(self.stdout.flush()?)
-    }
-
-    /// Writes what is left, and says how many records there were.
-    fn end(mut self) -> Result<u64, Failure> {
-        if self.format == Format::Json {
-            self.stdout.write_all(if self.records == 0 { b"[]\n" } else { b"\n]\n" })?;
-        }
-        self.stdout.flush()?;
-        Ok(self.records)
     }
 }

@@ -15,12 +15,12 @@ use tillroll_engine::{
     settings::Settings,
 };
 use tillroll_server::{Server, ServerSettings};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cmd::{
     fail::{Code, Failure, say},
     out::{Out, counted},
+    signals::Signals,
 };
 
 /// Fewer descriptors than this are warned of.
@@ -234,28 +234,4 @@ fn log() {
         .with_default_directive(tracing_subscriber::filter::LevelFilter::WARN.into())
         .from_env_lossy();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-}
-
-/// SIGTERM, SIGINT, and SIGHUP when the terminal goes away.
-struct Signals {
-    hangup: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, Failure> {
-        let hear = |kind| signal(kind).map_err(|error| Failure::io("listening for signals", &error));
-        let hangup = hear(SignalKind::hangup())?;
-        Ok(Self { hangup, terminate: hear(SignalKind::terminate())?, interrupt: hear(SignalKind::interrupt())? })
-    }
-
-    /// The number of the next one.
-    async fn next(&mut self) -> i32 {
-        tokio::select! {
-            _ = self.hangup.recv() => SignalKind::hangup().as_raw_value(),
-            _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
-            _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
-        }
-    }
 }

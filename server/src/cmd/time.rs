@@ -1,5 +1,7 @@
 //! Times as people write them, to microseconds since 1970 UTC and back.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 
 /// The time zone of this IANA name.
@@ -31,6 +33,18 @@ pub(crate) fn parse_or_ago(text: &str, now: Timestamp) -> Result<i64, String> {
         Some(then) => Ok(then.as_microsecond()),
         None => parse(text, &TimeZone::UTC).map_err(|wrong| format!("{wrong}, or how long ago: 90m")),
     }
+}
+
+/// How long something takes: `15s`, `1m 30s`, `500ms`.
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
+    let span = text.trim().parse::<SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
+    span.ok_or_else(|| format!("{text:?} is no length of time; write 15s, 2m or 500ms"))
+}
+
+/// As it is written, in whole milliseconds.
+pub(crate) fn show_span(span: Duration) -> String {
+    let millis = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+    format!("{:#}", SignedDuration::from_millis(millis))
 }
 
 /// RFC 3339 in UTC, with microseconds when there are any. A time beyond the year 9999 stays a number.
@@ -78,6 +92,24 @@ mod tests {
         assert_eq!(parse_or_ago("90m", now), Ok(LINE - 5_400_000_000));
         assert_eq!(parse_or_ago("2010-12-01T08:26:00Z", now), Ok(LINE));
         assert!(parse_or_ago("-90m", now).is_err());
+    }
+
+    #[test]
+    fn a_length_of_time_is_shown_as_it_can_be_read_again() {
+        for (text, millis, shown) in [
+            ("15s", 15_000, "15s"),
+            ("90s", 90_000, "1m 30s"),
+            ("1m 30s", 90_000, "1m 30s"),
+            ("500ms", 500, "500ms"),
+            ("2h", 7_200_000, "2h"),
+            ("0s", 0, "0s"),
+        ] {
+            let span = span(text).expect(text);
+            assert_eq!((span, show_span(span).as_str()), (Duration::from_millis(millis), shown));
+        }
+        for wrong in ["", "15", "-15s", "soon"] {
+            assert!(span(wrong).is_err_and(|said| said.contains("write 15s")), "{wrong}");
+        }
     }
 
     #[test]

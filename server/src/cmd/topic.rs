@@ -1,14 +1,12 @@
 //! `tillroll topic`: make, list, describe and delete topics.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
-
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use tillroll_client::{Compression, PartitionInfo, TopicInfo, TopicOptions};
 
 use crate::cmd::{
-    Connection,
-    fail::{Code, Failure},
+    Connection, confirm,
+    fail::Failure,
     out::{Format, Out, counted, size, table},
     time,
 };
@@ -149,7 +147,8 @@ pub(crate) async fn run(topic: Topic, out: Out) -> Result<(), Failure> {
             let info = admin.get_topic(&name).await?;
             let records = info.partitions.iter().map(|held| held.end_offset - held.head_offset).sum();
             if !yes {
-                confirm(&info.name, records)?;
+                let question = format!("delete topic {} with {}", info.name, counted(records, "record"));
+                confirm::by_name("deleting", &question, &info.name).await?;
             }
             admin.delete_topic(&info.name, &info.topic_id).await?;
             let words = format!("topic {} deleted, {}", info.name, counted(records, "record"));
@@ -168,21 +167,6 @@ fn differing(error: tillroll_client::Error) -> Failure {
         }
         None => failure,
     }
-}
-
-/// Deleting is for ever, so a person types the name.
-fn confirm(name: &str, records: u64) -> Result<(), Failure> {
-    if !io::stdin().is_terminal() {
-        return Err(Failure::usage("deleting asks, and nobody is there to answer").hint("add --yes"));
-    }
-    write!(io::stderr(), "delete topic {name} with {}? type its name to go on: ", counted(records, "record"))?;
-    io::stderr().flush()?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).map_err(|error| Failure::io("reading the answer", &error))?;
-    if answer.trim() == name {
-        return Ok(());
-    }
-    Err(Failure::new(Code::Failure, "not deleted"))
 }
 
 fn settings(info: &TopicInfo) -> String {

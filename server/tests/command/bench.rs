@@ -1,7 +1,7 @@
-//! `tillroll bench` and `tillroll demo`: they measure, prove, and clean up after themselves.
+//! `tillroll bench`: it measures, proves, and cleans up after itself.
 
 use crate::shell::Shell;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 fn object(text: &str) -> Value {
     serde_json::from_str(text).expect("one object")
@@ -39,16 +39,4 @@ fn a_bench_of_impossible_batches_says_what_to_change() {
     assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{said:?}");
     assert!(said.stderr.contains("hint: take fewer --batch-records"), "{said:?}");
     assert_eq!(shell.ok("tillroll topic list -o json"), "[]\n");
-}
-
-#[test]
-fn the_demo_proves_what_it_says() {
-    let shell = Shell::new();
-    let told = object(&shell.ok("tillroll demo -o json"));
-    assert_eq!(told["proven"], true, "{told}");
-    assert_eq!((&told["lines"], &told["lines_found_once"]), (&json!(3_108), &json!(3_108)));
-    assert!(told["unanswered_appends_at_kill"].as_u64().is_some_and(|count| count > 0), "{told}");
-    assert!(told["acked_lines_at_kill"].as_u64().is_some_and(|count| count < 3_108), "{told}");
-    let left: Vec<_> = std::fs::read_dir(shell.folder()).expect("it is there").flatten().collect();
-    assert!(left.len() <= 1, "only the empty standard input: {left:?}");
 }

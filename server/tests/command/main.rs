@@ -4,9 +4,15 @@
 //! word for word where it is an interface.
 
 mod shell;
+mod inside;
 mod newcomer;
 mod broker;
 mod append;
 mod read;
+mod consume;
 mod storm;
 mod bench;
+mod group;
+mod explained;
+mod demo;
+mod saga;

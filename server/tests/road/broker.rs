@@ -51,6 +51,23 @@ impl Broker {
         self.spawn();
     }
 
+    /// A copy of its data, made while it is stopped.
+    pub(crate) fn copy(&mut self) -> TempDir {
+        self.end(End::Terminate);
+        let copy = tempfile::tempdir().expect("an empty directory");
+        copy_all(self.data.path(), copy.path());
+        self.spawn();
+        copy
+    }
+
+    /// Puts an older copy in the place of its data.
+    pub(crate) fn restore(&mut self, copy: &TempDir) {
+        self.end(End::Terminate);
+        self.data = tempfile::tempdir().expect("an empty directory");
+        copy_all(copy.path(), self.data.path());
+        self.spawn();
+    }
+
     fn end(&mut self, end: End) {
         let mut process = self.process.take().expect("it runs");
         match end {
@@ -84,6 +101,11 @@ impl Broker {
         self.process = Some(Process { child, _stderr: stderr });
     }
 
+    /// Where it is.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     /// A client with connections of its own.
     pub(crate) async fn client(&self) -> Client {
         Client::connect(&self.address).await.expect("the broker takes requests")
@@ -105,6 +127,19 @@ impl Drop for Broker {
             // It may have ended already.
             let _ = process.child.kill();
             let _ = process.child.wait();
+        }
+    }
+}
+
+fn copy_all(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(from).expect("it is there") {
+        let entry = entry.expect("it can be read");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("it has one").is_dir() {
+            std::fs::create_dir(&target).expect("it is new");
+            copy_all(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copied");
         }
     }
 }

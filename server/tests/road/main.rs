@@ -12,3 +12,8 @@ mod restarts;
 mod starts;
 mod sessions;
 mod topics;
+mod groups;
+mod rebalance;
+mod words;
+mod processor;
+mod fail_points;

@@ -10,11 +10,11 @@ use crate::cmd::{
 };
 
 /// Partition, offset, append time, key, value.
-pub(super) const DEFAULT: &str = r"%p %o %t %k %v\n";
+pub(in crate::cmd) const DEFAULT: &str = r"%p %o %t %k %v\n";
 
 /// A parsed pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Pattern(Vec<Part>);
+pub(in crate::cmd) struct Pattern(Vec<Part>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
@@ -96,7 +96,7 @@ fn shown(char: Option<char>) -> String {
 
 impl Pattern {
     /// Writes one record.
-    pub(super) fn write(&self, out: &mut Vec<u8>, received: &Received) {
+    pub(in crate::cmd) fn write(&self, out: &mut Vec<u8>, received: &Received) {
         let record = &received.record;
         let text =
             |out: &mut Vec<u8>, text: &str| out.extend_from_slice(if text.is_empty() { "-" } else { text }.as_bytes());

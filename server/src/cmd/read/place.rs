@@ -6,7 +6,7 @@ use tillroll_client::Position;
 use crate::cmd::time;
 
 /// `earliest`, `latest`, `offset:N`, `append-time:T` or `last:N`.
-pub(super) fn parse(text: &str) -> Result<Position, String> {
+pub(in crate::cmd) fn parse(text: &str) -> Result<Position, String> {
     let number = |number: &str, what: &str| {
         number.parse::<u64>().map_err(|_| format!("{number:?} is no {what}: write {what}:17, counted from 0"))
     };
@@ -29,6 +29,18 @@ pub(super) fn parse(text: &str) -> Result<Position, String> {
     }
 }
 
+/// As it is written.
+pub(in crate::cmd) fn show(position: Position) -> String {
+    match position {
+        Position::Earliest => "earliest".to_owned(),
+        Position::Latest => "latest".to_owned(),
+        Position::Offset(offset) => format!("offset:{offset}"),
+        Position::AppendTime(time_us) => format!("append-time:{}", time::show(time_us)),
+        Position::Last(count) => format!("last:{count}"),
+        _ => "unknown".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,6 +53,9 @@ mod tests {
         assert_eq!(parse("last:10"), Ok(Position::Last(10)));
         let at = Position::AppendTime(1_291_191_960_000_000);
         assert_eq!(parse("append-time:2010-12-01T08:26:00Z"), Ok(at));
+        for place in ["earliest", "latest", "offset:17", "last:10", "append-time:2010-12-01T08:26:00Z"] {
+            assert_eq!(parse(place).map(show).as_deref(), Ok(place));
+        }
         for wrong in ["", "offset", "offset:-1", "last:x", "append-time:noon", "17"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }

@@ -1,0 +1,238 @@
+//! How a group is written: in words and tables for people, as an object for programs. Settings are spelled as the flags
+//! that set them.
+
+use std::collections::HashMap;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+use tillroll_client::{
+    AssignmentRule, BelowHead, CursorInfo, Finding, GroupExplanation, GroupInfo, GroupMode, MemberInfo,
+};
+
+use crate::cmd::{
+    out::{counted, table},
+    read::place,
+    time,
+};
+
+/// The columns of a listing.
+pub(super) const LISTED: [&str; 9] =
+    ["name", "mode", "rule", "topics", "members", "lag_records", "lag_ms", "paused", "pause_reason"];
+
+/// A row of a listing. People read names side by side, programs get a list.
+pub(super) fn listed(info: &GroupInfo, is_table: bool) -> Vec<Value> {
+    let (mode, rule) = mode_name(info.mode);
+    let said = |yes: bool| if yes { json!("yes") } else { Value::Null };
+    vec![
+        json!(info.name),
+        json!(mode),
+        json!(rule),
+        if is_table { json!(info.topics.join(" ")) } else { json!(info.topics) },
+        json!(info.members.len()),
+        json!(info.lag_records()),
+        json!(info.lag_ms()),
+        if is_table { said(info.paused.is_some()) } else { json!(info.paused.is_some()) },
+        json!(info.paused),
+    ]
+}
+
+/// A group's settings in a line.
+pub(super) fn settings(info: &GroupInfo) -> String {
+    let topics = if info.topics.len() == 1 { "topic" } else { "topics" };
+    let (mode, rule) = mode_name(info.mode);
+    let rest = match info.mode {
+        GroupMode::Manual => String::new(),
+        _ => format!(", session {}, drain {}", time::show_span(info.session), time::show_span(info.drain)),
+    };
+    format!(
+        "{}, {topics} {}, from {}, {} below the head{rest}",
+        rule.unwrap_or(mode),
+        info.topics.join(" "),
+        place::show(info.start),
+        below_name(info.below_head),
+    )
+}
+
+/// A group in words.
+pub(super) fn words(info: &GroupInfo) -> String {
+    let is_manual = info.mode == GroupMode::Manual;
+    let mut parts = vec![format!("group {} (etag {}): {}", info.name, info.etag, settings(info))];
+    parts.extend(info.paused.iter().map(|reason| format!("paused: {reason}")));
+    let members = if is_manual { String::new() } else { format!("{}, ", counted(info.members.len() as u64, "member")) };
+    parts.push(format!("{members}{}", lag(info)));
+    if !info.members.is_empty() {
+        let rows: Vec<_> = info.members.iter().map(member_row).collect();
+        parts.push(format!("\n{}", table(&MEMBER, &rows)));
+    }
+    let epochs = epochs(info);
+    let columns = if is_manual { &CURSOR[..CURSOR_ALONE] } else { &CURSOR[..] };
+    let row = |cursor: &CursorInfo| {
+        let mut row = cursor_row(cursor, &epochs);
+        row.truncate(columns.len());
+        row
+    };
+    parts.push(format!("\n{}", table(columns, &info.cursors.iter().map(row).collect::<Vec<_>>())));
+    parts.join("\n")
+}
+
+/// A group as an object.
+pub(super) fn object(info: &GroupInfo) -> Value {
+    let (mode, rule) = mode_name(info.mode);
+    json!({
+        "name": info.name,
+        "etag": info.etag,
+        "topics": info.topics,
+        "mode": mode,
+        "rule": rule,
+        "start": place::show(info.start),
+        "below_head": below_name(info.below_head),
+        "session_ms": info.session.as_millis() as u64,
+        "drain_ms": info.drain.as_millis() as u64,
+        "paused": info.paused.is_some(),
+        "pause_reason": info.paused,
+        "lag_records": info.lag_records(),
+        "lag_ms": info.lag_ms(),
+        "members": info.members.iter().map(member_object).collect::<Vec<_>>(),
+        "cursors": info.cursors.iter().map(cursor_object).collect::<Vec<_>>(),
+    })
+}
+
+/// Why a group does or does not move, in words and as an object.
+pub(super) fn explained(name: &str, explained: &GroupExplanation) -> (String, Value) {
+    let told = |finding: &Finding| {
+        let next = match finding.next_step.as_str() {
+            "" => String::new(),
+            next => format!("\n  next: {next}"),
+        };
+        format!("{}{}: {}{next}", finding.reason, place_of(finding), finding.text)
+    };
+    let words: Vec<_> = std::iter::once(explained.summary.clone()).chain(explained.findings.iter().map(told)).collect();
+    let finding = |one: &Finding| {
+        json!({
+            "reason": one.reason,
+            "topic": one.topic,
+            "partition": one.partition,
+            "text": one.text,
+            "next_step": one.next_step,
+        })
+    };
+    let findings: Vec<Value> = explained.findings.iter().map(finding).collect();
+    (words.join("\n\n"), json!({"group": name, "summary": explained.summary, "findings": findings}))
+}
+
+fn place_of(finding: &Finding) -> String {
+    match (&finding.topic, finding.partition) {
+        (Some(topic), Some(partition)) => format!(" {topic}/{partition}"),
+        (Some(topic), None) => format!(" {topic}"),
+        (None, _) => String::new(),
+    }
+}
+
+/// The mode and the rule, as flags spell them.
+fn mode_name(mode: GroupMode) -> (&'static str, Option<&'static str>) {
+    match mode {
+        GroupMode::Manual => ("manual", None),
+        GroupMode::Members(AssignmentRule::Spread) => ("members", Some("spread")),
+        GroupMode::Members(AssignmentRule::CoPartitioned) => ("members", Some("co-partitioned")),
+        GroupMode::Members(AssignmentRule::Single) => ("members", Some("single")),
+        _ => ("unknown", None),
+    }
+}
+
+fn below_name(below: BelowHead) -> &'static str {
+    match below {
+        BelowHead::Fail => "fail",
+        BelowHead::Earliest => "earliest",
+        _ => "unknown",
+    }
+}
+
+fn lag(info: &GroupInfo) -> String {
+    match info.lag_records() {
+        0 => "caught up".to_owned(),
+        records => {
+            let longest = time::show_span(std::time::Duration::from_millis(info.lag_ms()));
+            format!("{} waiting, the oldest for {longest}", counted(records, "record"))
+        }
+    }
+}
+
+const MEMBER: [&str; 6] = ["member_id", "instance_id", "client", "joined", "connected", "partitions"];
+
+fn member_row(member: &MemberInfo) -> Vec<Value> {
+    vec![
+        json!(member.member_id),
+        json!(member.instance_id),
+        json!(member.client),
+        json!(time::show(member.joined_time_us)),
+        json!(if member.connected { "yes" } else { "no" }),
+        json!(member.assignments.len()),
+    ]
+}
+
+fn member_object(member: &MemberInfo) -> Value {
+    let assignments = member.assignments.iter().map(|held| {
+        json!({
+            "topic": held.topic,
+            "partition": held.partition,
+            "assignment_epoch": held.assignment_epoch,
+            "next_offset": held.next_offset,
+        })
+    });
+    json!({
+        "member_id": member.member_id,
+        "instance_id": member.instance_id,
+        "client": member.client,
+        "joined": time::show(member.joined_time_us),
+        "connected": member.connected,
+        "assignments": assignments.collect::<Vec<_>>(),
+    })
+}
+
+const CURSOR: [&str; 8] =
+    ["topic", "partition", "next_offset", "lag_records", "lag_ms", "committed", "holder", "epoch"];
+/// How many of them a manual group has.
+const CURSOR_ALONE: usize = 6;
+
+/// The epochs under which partitions are held.
+type Epochs<'a> = HashMap<(&'a str, u32), u64>;
+
+fn epochs(info: &GroupInfo) -> Epochs<'_> {
+    let held = info.members.iter().flat_map(|member| &member.assignments);
+    held.map(|held| ((held.topic.as_str(), held.partition), held.assignment_epoch)).collect()
+}
+
+fn cursor_row(cursor: &CursorInfo, epochs: &Epochs<'_>) -> Vec<Value> {
+    vec![
+        json!(cursor.topic),
+        json!(cursor.partition),
+        json!(cursor.next_offset),
+        json!(cursor.lag_records),
+        json!(cursor.lag_ms),
+        committed(cursor),
+        json!(cursor.holder),
+        json!(epochs.get(&(cursor.topic.as_str(), cursor.partition))),
+    ]
+}
+
+fn cursor_object(cursor: &CursorInfo) -> Value {
+    let mut object = json!({
+        "topic": cursor.topic,
+        "partition": cursor.partition,
+        "next_offset": cursor.next_offset,
+        "lag_records": cursor.lag_records,
+        "lag_ms": cursor.lag_ms,
+        "committed": committed(cursor),
+        "holder": cursor.holder,
+    });
+    match std::str::from_utf8(&cursor.metadata) {
+        Ok("") => {}
+        Ok(text) => object["metadata"] = json!(text),
+        Err(_) => object["metadata_base64"] = json!(STANDARD.encode(&cursor.metadata)),
+    }
+    object
+}
+
+fn committed(cursor: &CursorInfo) -> Value {
+    if cursor.committed_time_us == 0 { Value::Null } else { json!(time::show(cursor.committed_time_us)) }
+}

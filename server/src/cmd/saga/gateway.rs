@@ -1,0 +1,75 @@
+//! `tillroll saga gateway`: the payment provider of the saga, as a process of its own.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use clap::Args;
+use tillroll_client::saga::gateway::{Behaviour, Server, ServerSettings, StartError};
+use tokio::net::TcpListener;
+
+use crate::cmd::{
+    fail::{Code, Failure, say},
+    out::{Out, counted},
+    signals::Signals,
+};
+
+/// `tillroll saga gateway`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  tillroll saga gateway --ledger gateway.ledger
+  tillroll saga gateway --ledger gateway.ledger --behaviour '{\"decline\":0.02,\"time_out\":0.003}' --seed 7
+
+What is charged stands in the ledger and is synced before it is answered. While it runs, GET /v1/counts tells what it did,
+GET /v1/ledger what it charged, and POST /v1/behaviour changes how it behaves: {\"down\":true} takes it away.
+Chances are from 0 to 1: decline, late, pending, report_late, report_doubled, report_out_of_order, time_out, fall_over;
+ranges are milliseconds: late_ms, report_ms, report_late_ms.")]
+pub(crate) struct Gateway {
+    /// Where its ledger is; made when it is not there
+    #[arg(long, value_name = "FILE")]
+    ledger: PathBuf,
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7430")]
+    listen: SocketAddr,
+    /// How it misbehaves, as JSON; without it everything is accepted at once
+    #[arg(long, value_name = "JSON", default_value = "{}", value_parser = behaviour)]
+    behaviour: Behaviour,
+    /// What its faults are drawn from
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+fn behaviour(text: &str) -> Result<Behaviour, String> {
+    Behaviour::default().changed(text.as_bytes()).map_err(|fault| fault.to_string())
+}
+
+/// Runs `tillroll saga gateway`.
+pub(crate) async fn run(gateway: Gateway, out: Out) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let listener = TcpListener::bind(gateway.listen).await;
+    let listener = listener.map_err(|error| Failure::io(format!("listening on {}", gateway.listen), &error))?;
+    let settings = ServerSettings {
+        behaviour: gateway.behaviour.clone(),
+        seed: gateway.seed,
+        // As a process that crashes: nothing is said, nothing is closed.
+        on_fall_over: Arc::new(|| std::process::abort()),
+    };
+    let server = Server::start(listener, &gateway.ledger, settings).map_err(|error| refused(&gateway, &error))?;
+    let opened = server.opened();
+    out.say(format!("{} in {}", counted(opened.entries, "charge"), gateway.ledger.display()));
+    if opened.torn_bytes > 0 {
+        say(&format!("warning: {} of an unanswered charge are dropped", counted(opened.torn_bytes, "byte")));
+    }
+    // Others wait for this line, so it is written even when quiet.
+    say(&format!("listening on {}", server.address()));
+    signals.next().await;
+    out.say("stopping: what is under way is answered");
+    server.stop().await;
+    Ok(())
+}
+
+fn refused(gateway: &Gateway, error: &StartError) -> Failure {
+    let code = match error {
+        StartError::Ledger(_) => Code::Damaged,
+        _ => Code::Failure,
+    };
+    Failure::new(code, format!("{}: {error}", gateway.ledger.display()))
+}

@@ -1,0 +1,185 @@
+//! `tillroll saga run`: one service of the saga, as a process of its own.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+use tillroll_client::{
+    Client, ErrorKind,
+    processor::{OnMalformed, Processor, ProcessorError, Rule, Service, Statistics, Watch},
+    saga::{
+        gateway::{self, Callbacks, ClientSettings},
+        payload::{group, topic},
+        service::{Fulfilment, Inventory, Notification, Order, Payment, reads},
+    },
+};
+use tokio::net::TcpListener;
+
+use super::report::Report;
+use crate::cmd::{
+    Connection,
+    fail::{Code, Failure, say},
+    out::{Format, Out, count},
+    signals::Signals,
+    time,
+};
+
+/// `tillroll saga run`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  tillroll saga run order
+  tillroll saga run payment --gateway 127.0.0.1:7430
+  tillroll saga run fulfilment --member fulfilment-1 --snapshots /var/lib/shop
+
+Makes its group, and the topics of the saga, when they are not there. Started again under the same --member name it takes
+over at once; under another one the partitions are shared. SIGTERM finishes what is in hand and leaves the group. With
+-o jsonl it writes how it stands, one object a line, fifty times a second.")]
+pub(crate) struct Run {
+    #[command(flatten)]
+    connection: Connection,
+    /// Which service
+    service: Name,
+    /// The member's name in its group, the same after a restart [default: SERVICE-0]
+    #[arg(long, value_name = "NAME")]
+    member: Option<String>,
+    /// The payment gateway; the payment service needs one
+    #[arg(long, value_name = "ADDRESS")]
+    gateway: Option<SocketAddr>,
+    /// The time after which the order service cancels an order that is not decided
+    #[arg(long, value_name = "TIME", value_parser = time::span, default_value = "60s")]
+    deadline: Duration,
+    /// Keep snapshots of the state in this directory, so that a restart does not read the whole log
+    #[arg(long, value_name = "DIR")]
+    snapshots: Option<PathBuf>,
+    /// Partitions of the topics, when they have to be made
+    #[arg(long, value_name = "COUNT", default_value_t = 8)]
+    partitions: u32,
+    /// Skip payloads that are not what their type says, and count them, instead of stopping
+    #[arg(long)]
+    skip_malformed: bool,
+}
+
+/// A service of the saga.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// Decides
+    Order,
+    /// Moves the money
+    Payment,
+    /// Keeps the stock
+    Inventory,
+    /// Ships
+    Fulfilment,
+    /// Tells the customer
+    Notification,
+}
+
+/// How often it says how it stands.
+const REPORT_EVERY: Duration = Duration::from_millis(20);
+
+/// Runs `tillroll saga run`.
+pub(crate) async fn run(run: Run, out: Out) -> Result<(), Failure> {
+    let client = run.connection.connect().await?;
+    if let Err(error) = client.admin().get_topic(topic::ORDERS).await {
+        if error.kind() != ErrorKind::NotFound {
+            return Err(error.into());
+        }
+        super::make_topics(&client, run.partitions).await?;
+    }
+    match run.service {
+        Name::Order => serve(&run, &client, Order::new(run.deadline), group::ORDER, out).await,
+        Name::Inventory => serve(&run, &client, Inventory, group::INVENTORY, out).await,
+        Name::Fulfilment => serve(&run, &client, Fulfilment, group::FULFILMENT, out).await,
+        Name::Notification => serve(&run, &client, Notification, group::NOTIFICATION, out).await,
+        Name::Payment => {
+            let Some(address) = run.gateway else {
+                return Err(Failure::usage("the payment service needs a gateway")
+                    .hint("start one with: tillroll saga gateway --ledger gateway.ledger, and name it: --gateway"));
+            };
+            let any = SocketAddr::from(([127, 0, 0, 1], 0));
+            let listener = TcpListener::bind(any).await.and_then(Callbacks::start);
+            let callbacks = listener.map_err(|error| Failure::io("listening for the gateway's reports", &error))?;
+            let gateway = gateway::Client::new(address, ClientSettings::default()).with_callbacks(callbacks);
+            serve(&run, &client, Payment::new(gateway), group::PAYMENT, out).await
+        }
+    }
+}
+
+/// Runs a service until a signal.
+async fn serve<S: Service>(run: &Run, client: &Client, service: S, name: &str, out: Out) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
+    let member = run.member.clone().unwrap_or_else(|| format!("{name}-0"));
+    let rule = if name == group::INVENTORY { Rule::Single } else { Rule::CoPartitioned };
+    let mut builder = Processor::builder(client, service).member(&member).inputs(reads(name)).rule(rule);
+    if let Some(directory) = &run.snapshots {
+        // The directory is one member's alone.
+        builder = builder.snapshots(directory.join(&member));
+    }
+    if run.skip_malformed {
+        builder = builder.on_malformed(OnMalformed::Skip);
+    }
+    let processor = builder.build().map_err(|error| stopped(&error))?;
+    let watch = processor.watch();
+    let reporting = (out.format == Format::Jsonl).then(|| {
+        let (service, watch) = (name.to_owned(), watch.clone());
+        tokio::spawn(report(service, member, watch))
+    });
+    // Others wait for this line, so it is written even when quiet.
+    say("ready");
+    let stop = async move {
+        signals.next().await;
+    };
+    let ended = processor.run(stop).await;
+    if let Some(reporting) = reporting {
+        reporting.abort();
+        println!("{}", line(name, run.member.as_deref().unwrap_or_default(), &watch.read()));
+    }
+    let done = ended.map_err(|error| stopped(&error))?.statistics;
+    out.say(format!("{} steps, {} events, {} appends", count(done.steps), count(done.outputs), count(done.appends)));
+    Ok(())
+}
+
+/// Says how the service stands, again and again.
+async fn report(service: String, member: String, watch: Watch) {
+    let mut ticks = tokio::time::interval(REPORT_EVERY);
+    loop {
+        ticks.tick().await;
+        println!("{}", line(&service, &member, &watch.read()));
+    }
+}
+
+fn line(service: &str, member: &str, done: &Statistics) -> String {
+    let fences = ["ASSIGNMENT_FENCED", "EXPECTED_OFFSET_MISMATCH"];
+    let is_fence = |reason: &str| fences.contains(&reason);
+    let report = Report {
+        service: service.to_owned(),
+        member: member.to_owned(),
+        steps: done.steps,
+        outputs: done.outputs,
+        appends: done.appends,
+        duplicates: done.duplicates,
+        fenced: done.refusals.iter().filter(|(reason, _)| is_fence(reason)).map(|(_, count)| count).sum(),
+        refused: done.refusals.iter().filter(|(reason, _)| !is_fence(reason)).map(|(r, n)| (r.clone(), *n)).collect(),
+        rebuilds: done.rebuilds,
+        assignments: done.rebalances,
+        timers_fired: done.timers_fired,
+        timers: done.timers,
+        steps_in_flight: done.steps_in_flight,
+        appends_in_flight: done.appends_in_flight,
+        calls_in_flight: done.calls_in_flight,
+        snapshots_used: done.snapshots_used,
+        snapshots_refused: done.snapshots_thrown_away,
+        malformed: done.malformed_skipped,
+    };
+    serde_json::to_string(&report).unwrap_or_default()
+}
+
+/// Why it stopped.
+fn stopped(error: &ProcessorError) -> Failure {
+    let code = match error {
+        ProcessorError::Broker { .. } => Code::Unavailable,
+        ProcessorError::TakenOver { .. } => Code::Conflict,
+        ProcessorError::Misconfigured { .. } => Code::Usage,
+        _ => Code::Failure,
+    };
+    Failure::new(code, error.to_string())
+}

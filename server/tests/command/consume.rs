@@ -1,0 +1,128 @@
+//! `tillroll consume`: what is printed is committed, what is committed does not come again, and nothing is left out.
+
+use std::{
+    collections::BTreeSet,
+    io::{BufRead as _, BufReader},
+};
+
+use crate::shell::{Broker, Shell, signal};
+
+/// Records 0 to 29 over three partitions.
+fn filled() -> (Shell, Broker) {
+    let (shell, broker) = Shell::with_broker();
+    shell.ok("tillroll topic create orders --partitions 3");
+    append(&shell, 0..30);
+    (shell, broker)
+}
+
+fn append(shell: &Shell, numbers: std::ops::Range<u32>) {
+    let lines: Vec<String> = numbers.map(|number| format!("{{\"key\":\"{}\",\"n\":{number}}}", number % 7)).collect();
+    let input = lines.join("\n") + "\n";
+    let said = shell.run_with("tillroll append orders - --format jsonl --key-column key -q", input.as_bytes());
+    assert_eq!(said.code, 0, "{said:?}");
+}
+
+/// The numbers that were printed, each once.
+fn numbers(printed: &str) -> BTreeSet<u32> {
+    let number = |line: &str| {
+        let value: serde_json::Value = serde_json::from_str(line).expect("a value");
+        u32::try_from(value["n"].as_u64().expect("a number")).expect("a small one")
+    };
+    let all: Vec<u32> = printed.lines().map(number).collect();
+    let once: BTreeSet<u32> = all.iter().copied().collect();
+    assert_eq!(once.len(), all.len(), "each once: {all:?}");
+    once
+}
+
+const CONSUME: &str = "tillroll consume orders --group mailer --format '%v\\n'";
+
+#[test]
+fn a_group_is_made_only_when_its_start_is_said() {
+    let (shell, _broker) = filled();
+    let said = shell.run(CONSUME);
+    assert_eq!((said.code, said.stdout.as_str()), (3, ""), "{said:?}");
+    assert!(said.stderr.contains("--from earliest"), "{said:?}");
+    let said = shell.run(&format!("{CONSUME} --from latest --until-caught-up"));
+    assert_eq!((said.code, said.stdout.as_str()), (0, ""), "{said:?}");
+    append(&shell, 30..33);
+    let said = shell.run(&format!("{CONSUME} --from earliest --until-caught-up"));
+    assert_eq!(numbers(&said.stdout), (30..33).collect(), "it goes on at its cursors: {said:?}");
+    let said = shell.run("tillroll consume orders payments --group mailer");
+    assert_eq!(said.code, 2, "{said:?}");
+    assert!(said.stderr.contains("group mailer reads orders"), "{said:?}");
+}
+
+#[test]
+fn what_is_printed_is_committed_and_does_not_come_again() {
+    let (shell, _broker) = filled();
+    let first = shell.ok(&format!("{CONSUME} --from earliest -n 10"));
+    let second = shell.ok(&format!("{CONSUME} -n 7"));
+    let rest = shell.ok(&format!("{CONSUME} --until-caught-up"));
+    let (first, second, rest) = (numbers(&first), numbers(&second), numbers(&rest));
+    assert_eq!((first.len(), second.len(), rest.len()), (10, 7, 13));
+    assert_eq!(first.iter().chain(&second).chain(&rest).count(), 30);
+    assert_eq!(&(&first | &second) | &rest, (0..30).collect());
+    let described = shell.ok("tillroll group describe mailer -o json");
+    let group: serde_json::Value = serde_json::from_str(&described).expect("an object");
+    assert_eq!(group["members"], serde_json::json!([]), "each left: {group}");
+}
+
+#[test]
+fn two_share_the_partitions_and_ctrl_c_gives_them_to_the_one_that_is_left() {
+    let (shell, _broker) = filled();
+    shell.ok(&format!("{CONSUME} --from earliest --until-caught-up"));
+    let words = ["consume", "orders", "--group", "mailer", "--format", "%v\\n", "-q"];
+    let mut children = [shell.spawn(&words), shell.spawn(&words)];
+    let mut outputs = children.each_mut().map(|child| BufReader::new(child.stdout.take().expect("piped")));
+    let members = || {
+        let described = shell.ok("tillroll group describe mailer -o json");
+        let group: serde_json::Value = serde_json::from_str(&described).expect("an object");
+        let members = group["members"].as_array().expect("a list").clone();
+        members.iter().map(|member| member["assignments"].as_array().map_or(0, Vec::len)).collect::<Vec<_>>()
+    };
+    wait("both hold something", || {
+        let held = members();
+        held.len() == 2 && held.iter().all(|count| *count > 0) && held.iter().sum::<usize>() == 3
+    });
+    let [first, _] = &mut children;
+    signal(first, "INT");
+    assert_eq!(first.wait().expect("it ends").code(), Some(130));
+    wait("the other one holds all", || members() == [3]);
+    append(&shell, 30..50);
+    let mut printed = String::new();
+    for _ in 30..50 {
+        outputs[1].read_line(&mut printed).expect("it is text");
+    }
+    assert_eq!(numbers(&printed), (30..50).collect());
+    let [_, second] = &mut children;
+    signal(second, "INT");
+    assert_eq!(second.wait().expect("it ends").code(), Some(130));
+    wait("nobody is left", || members().is_empty());
+}
+
+/// Asks until it is so; each question is a command of its own, so there is no need to wait between them.
+fn wait(what: &str, is_so: impl Fn() -> bool) {
+    let since = std::time::Instant::now();
+    while !is_so() {
+        assert!(since.elapsed() < std::time::Duration::from_mins(1), "{what}: not in time");
+    }
+}
+
+#[test]
+fn a_member_with_a_name_goes_on_after_a_kill() {
+    let (shell, _broker) = filled();
+    let words = ["consume", "orders", "--group", "mailer", "--from", "earliest", "--member", "m", "--format", "%v\\n"];
+    let mut child = shell.spawn(&words);
+    let mut output = BufReader::new(child.stdout.take().expect("piped"));
+    let mut printed = String::new();
+    for _ in 0..30 {
+        output.read_line(&mut printed).expect("it is text");
+    }
+    assert_eq!(numbers(&printed).len(), 30);
+    child.kill().and_then(|()| child.wait()).expect("it was started here");
+    append(&shell, 30..40);
+    // Nothing that was printed is left out; what was printed and not committed any more may come again.
+    let again = shell.ok(&format!("{CONSUME} --member m --until-caught-up"));
+    let again = numbers(&again);
+    assert!(again.is_superset(&(30..40).collect()), "{again:?}");
+}

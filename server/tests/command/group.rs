@@ -1,0 +1,270 @@
+//! `tillroll group` as an operator meets it: what it makes and shows, what it asks before it changes anything, and how
+//! it refuses.
+
+use serde_json::{Value, json};
+use tillroll_client::partition_for_key;
+
+use crate::{
+    inside::Inside,
+    shell::{Broker, Said, Shell},
+};
+
+/// Appends six records to each of two partitions.
+fn fill() -> String {
+    let of =
+        |partition| (0..100).map(|key| key.to_string()).find(|key| partition_for_key(key.as_bytes(), 2) == partition);
+    let keys = [of(0), of(1)].map(|key| key.expect("half of them")).join(" ");
+    format!(
+        "tillroll topic create orders --partitions 2 && for number in 1 2 3 4 5 6; do for key in {keys}; do \
+         tillroll append orders --key $key --value $number -q || exit; done; done"
+    )
+}
+
+/// A broker, a topic with records, and a manual group at the beginning.
+fn filled() -> (Shell, Broker) {
+    let (shell, broker) = Shell::with_broker();
+    shell.ok(&fill());
+    shell.ok("tillroll group create mailer --topic orders --from earliest --manual");
+    (shell, broker)
+}
+
+fn object(shell: &Shell, line: &str) -> Value {
+    serde_json::from_str(&shell.ok(line)).expect("one document")
+}
+
+/// Where the group stands in each partition.
+fn places(shell: &Shell) -> Vec<u64> {
+    let group = object(shell, "tillroll group describe mailer -o json");
+    let cursors = group["cursors"].as_array().expect("a list").clone();
+    cursors.iter().map(|cursor| cursor["next_offset"].as_u64().expect("an offset")).collect()
+}
+
+/// Types a line that is refused without a word on standard output.
+fn refused(shell: &Shell, line: &str, code: i32, error: &str, hint: &str) {
+    let said = shell.run(line);
+    assert_eq!((said.code, said.stdout.as_str()), (code, ""), "{line}: {said:?}");
+    assert!(said.stderr.contains(error), "{line}: {said:?}");
+    assert!(said.stderr.contains(hint), "{line}: {said:?}");
+}
+
+#[test]
+fn a_group_is_made_once_and_only_with_what_decides_what_it_sees() {
+    let (shell, _broker) = Shell::with_broker();
+    shell.ok("tillroll topic create orders --partitions 2 && tillroll topic create narrow --partitions 1");
+    let create = "tillroll group create mailer --topic orders --from earliest --rule spread --session 15s";
+    let settings = "spread, topic orders, from earliest, fail below the head, session 15s, drain 30s";
+    assert_eq!(shell.ok(create), format!("group mailer created: {settings}\n"));
+    assert_eq!(shell.ok(create), format!("group mailer is there already: {settings}\n"));
+    let again = object(&shell, &format!("{create} -o json"));
+    assert_eq!(
+        (&again["created"], &again["rule"], &again["session_ms"]),
+        (&json!(false), &json!("spread"), &json!(15_000))
+    );
+
+    let other = create.replace("spread", "single --below-head earliest");
+    refused(&shell, &other, 6, "below_head", "hint: name the settings that it has");
+    let create = "tillroll group create billing --topic orders";
+    refused(&shell, &format!("{create} --rule spread"), 2, "--from <PLACE>", "Usage");
+    refused(&shell, &format!("{create} --from earliest"), 2, "--rule", "--manual");
+    refused(&shell, &format!("{create} --from earliest --rule spread --manual"), 2, "cannot be used with", "Usage");
+    refused(&shell, &format!("{create} --from time:2026-01-01 --manual"), 2, "append-time:2026-01-01", "event-time");
+    refused(&shell, &format!("{create} --from latest --rule spread --session 15"), 2, "no length of time", "15s");
+    refused(&shell, &format!("{create} --from latest --rule spread --drain 0s"), 4, "drain", "leave it out");
+    refused(&shell, &format!("{create} --from offset:9 --manual"), 4, "ends at 0, asked 9", "");
+    let both = "tillroll group create billing --topic orders --topic narrow --from latest --rule co-partitioned";
+    refused(&shell, both, 4, "equally many partitions", "");
+    refused(&shell, "tillroll group create billing --topic visits --from latest --manual", 3, "visits", "topic create");
+    refused(&shell, "tillroll group create Mailer --topic orders --from latest --manual", 4, "Mailer", "names are");
+    let said = shell.run("tillroll group list --topic narrow");
+    let expected = "no groups; make one with: tillroll group create NAME --topic narrow --from earliest --manual\n";
+    assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("", expected));
+}
+
+#[test]
+fn a_listing_says_how_far_each_group_is_behind() {
+    let (shell, _broker) = filled();
+    shell.ok("tillroll group create billing --topic orders --from last:2 --rule single");
+    shell.ok("tillroll group pause billing --reason 'stock count'");
+    let table = shell.ok("tillroll group list");
+    let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    let head = "NAME MODE RULE TOPICS MEMBERS LAG RECORDS LAG MS PAUSED PAUSE REASON";
+    assert_eq!(lines[0].join(" "), head, "{table}");
+    assert_eq!(lines[1][..6], ["billing", "members", "single", "orders", "0", "4"], "{table}");
+    assert_eq!(lines[1][7..], ["yes", "stock", "count"], "{table}");
+    assert_eq!(lines[2][..6], ["mailer", "manual", "-", "orders", "0", "12"], "{table}");
+    assert_eq!(lines[2][7..], ["-", "-"], "{table}");
+
+    let listed = object(&shell, "tillroll group list -o json");
+    assert_eq!(listed[0]["topics"], json!(["orders"]));
+    assert_eq!((&listed[0]["paused"], &listed[0]["pause_reason"]), (&json!(true), &json!("stock count")));
+    assert_eq!((&listed[1]["paused"], &listed[1]["rule"]), (&json!(false), &Value::Null));
+    assert_eq!(shell.ok("tillroll group list --topic orders -o jsonl").lines().count(), 2);
+    assert_eq!(object(&shell, "tillroll group list --topic visits -o json"), json!([]));
+}
+
+#[test]
+fn a_description_has_settings_cursors_and_both_kinds_of_lag() {
+    let (shell, _broker) = filled();
+    shell.ok("tillroll group set-cursor mailer --topic orders --partition 1 --to latest --yes");
+    let words = shell.ok("tillroll group describe mailer");
+    let lines: Vec<&str> = words.lines().collect();
+    assert_eq!(lines[0], "group mailer (etag 1): manual, topic orders, from earliest, fail below the head");
+    assert!(lines[1].starts_with("6 records waiting, the oldest for "), "{words}");
+    assert_eq!(lines[3], "TOPIC   PARTITION  NEXT OFFSET  LAG RECORDS  LAG MS  COMMITTED", "{words}");
+    let rows: Vec<Vec<&str>> = lines[4..].iter().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!((rows[0][..4].join(" "), rows[1].join(" ")), ("orders 0 0 6".into(), "orders 1 6 0 0 -".into()));
+
+    let group = object(&shell, "tillroll group describe mailer -o json");
+    assert_eq!(
+        (&group["mode"], &group["start"], &group["below_head"]),
+        (&json!("manual"), &json!("earliest"), &json!("fail"))
+    );
+    assert!(group["lag_ms"].as_u64().is_some_and(|lag| lag > 0 && lag < 120_000), "{group}");
+    assert_eq!(group["cursors"][0]["lag_ms"], group["lag_ms"], "it is the longest");
+    assert_eq!(
+        group["cursors"][1],
+        json!({
+            "topic": "orders", "partition": 1, "next_offset": 6, "lag_records": 0, "lag_ms": 0,
+            "committed": null, "holder": null,
+        })
+    );
+    assert_eq!(shell.ok("tillroll group describe mailer -o jsonl").lines().count(), 1);
+
+    shell.ok("tillroll group set-cursor mailer --topic orders --to latest --yes");
+    assert_eq!(shell.ok("tillroll group describe mailer").lines().nth(1), Some("caught up"));
+    let create = "hint: create it with: tillroll group create mailr --topic TOPIC";
+    refused(&shell, "tillroll group describe mailr", 3, "mailr", create);
+}
+
+#[test]
+fn a_pause_has_a_reason_that_everybody_is_shown_until_it_is_over() {
+    let (shell, _broker) = filled();
+    shell.ok("tillroll group create billing --topic orders --from latest --rule spread");
+    let said = shell.run("tillroll group pause billing --reason 'the gateway is down'");
+    assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("group billing paused: the gateway is down\n", ""));
+    let words = shell.ok("tillroll group describe billing");
+    assert_eq!(words.lines().nth(1), Some("paused: the gateway is down"), "{words}");
+    let resumed = object(&shell, "tillroll group resume billing -o json");
+    assert_eq!((&resumed["paused"], &resumed["pause_reason"]), (&json!(false), &Value::Null));
+    assert_eq!(shell.ok("tillroll group resume billing"), "group billing is not paused\n");
+
+    let said = shell.run("tillroll group pause mailer --reason x");
+    assert!(said.code == 0 && said.stderr.starts_with("a manual group has no members to hold up"), "{said:?}");
+    refused(&shell, "tillroll group pause billing", 2, "--reason", "Usage");
+    for verb in ["pause nobody --reason x", "resume nobody"] {
+        refused(&shell, &format!("tillroll group {verb}"), 3, "nobody", "hint: create it with");
+    }
+}
+
+#[test]
+fn cursors_are_set_only_by_whoever_says_yes_and_the_records_are_always_counted() {
+    let (shell, _broker) = filled();
+    let set = "tillroll group set-cursor mailer --topic orders";
+    let looked = shell.ok(&format!("{set} --to offset:4 --dry-run"));
+    let rows = "PARTITION  FROM OFFSET  TO OFFSET  SKIPPED RECORDS  REPEATED RECORDS\n        \
+                0            0          4                4                 0\n        \
+                1            0          4                4                 0\n";
+    let would = "nothing is changed: group mailer would skip 8 records and repeat 0 records of orders\n\n";
+    assert_eq!(looked, format!("{would}{rows}"));
+    let asks = "having group mailer skip 8 records and repeat 0 records of orders asks, and nobody is there";
+    refused(&shell, &format!("{set} --to offset:4"), 2, asks, "hint: add --yes");
+    assert_eq!(places(&shell), [0, 0]);
+
+    let done = shell.ok(&format!("{set} --to offset:4 --yes"));
+    let words = "2 cursors of group mailer set, to skip 8 records and repeat 0 records of orders\n\n";
+    assert_eq!(done, format!("{words}{rows}"));
+    let back = object(&shell, &format!("{set} --partition 1 --to last:5 --reason 'a wrong template' --yes -o json"));
+    let moved = json!({
+        "partition": 1, "from_offset": 4, "to_offset": 1, "skipped_records": 0, "repeated_records": 3,
+    });
+    let expected = json!({
+        "group": "mailer", "topic": "orders", "dry_run": false, "skipped_records": 0, "repeated_records": 3,
+        "moves": [moved],
+    });
+    assert_eq!((back, places(&shell)), (expected, vec![4, 1]));
+    let look = object(&shell, &format!("{set} --to append-time:1h --dry-run --yes -o json"));
+    assert_eq!((&look["dry_run"], &look["repeated_records"], places(&shell)), (&json!(true), &json!(5), vec![4, 1]));
+
+    shell.ok("tillroll topic create visits");
+    for (rest, code, error, hint) in [
+        ("mailer --topic orders --to offset:7", 4, "7", "hint: the partition ends at offset 6"),
+        ("mailer --topic orders --partition 2 --to latest", 3, "not 2", "numbered from 0"),
+        ("mailer --topic visits --to latest", 4, "visits", "tillroll group describe mailer"),
+        ("mailer --topic order --to latest", 3, "order", "did you mean orders?"),
+        ("nobody --topic orders --to latest", 3, "nobody", "hint: create it with"),
+        ("mailer --topic orders", 2, "--to <PLACE>", "Usage"),
+        ("mailer --topic orders --to 7", 2, "offset:N", ""),
+    ] {
+        refused(&shell, &format!("tillroll group set-cursor {rest} --yes"), code, error, hint);
+    }
+    assert_eq!(places(&shell), [4, 1]);
+}
+
+#[test]
+fn a_group_is_deleted_only_by_whoever_says_yes() {
+    let (shell, _broker) = filled();
+    refused(&shell, "tillroll group delete mailer", 2, "deleting asks, and nobody is there", "hint: add --yes");
+    assert_eq!(shell.ok("tillroll group delete mailer --yes"), "group mailer deleted, 2 cursors\n");
+    refused(&shell, "tillroll group delete mailer --yes", 3, "mailer", "hint: create it with");
+    shell.ok("tillroll group create mailer --topic orders --from latest --manual");
+    let gone = object(&shell, "tillroll group delete mailer --yes -o json");
+    assert_eq!(gone, json!({"name": "mailer", "deleted_cursors": 2, "members": 0}));
+}
+
+/// Types a line at a terminal, and then an answer to what it asks.
+fn at_a_terminal(shell: &Shell, line: &str, answer: &str) -> Said {
+    shell.run_with(&format!("script -qec '{line}' /dev/null"), format!("{answer}\n").as_bytes())
+}
+
+#[test]
+fn at_a_terminal_the_name_is_asked_for_before_anything_changes() {
+    let (shell, _broker) = filled();
+    let set = "tillroll group set-cursor mailer --topic orders --to latest";
+    let said = at_a_terminal(&shell, set, "orders");
+    assert_eq!(said.code, 1, "{said:?}");
+    for words in [
+        "SKIPPED RECORDS",
+        "have group mailer skip 12 records and repeat 0 records of orders? type mailer to go on: ",
+        "another name was typed: nothing is changed",
+    ] {
+        assert!(said.stdout.contains(words), "no {words:?}: {said:?}");
+    }
+    assert_eq!(places(&shell), [0, 0]);
+    let said = at_a_terminal(&shell, set, "mailer");
+    assert!(said.code == 0 && said.stdout.contains("2 cursors of group mailer set"), "{said:?}");
+    assert_eq!(places(&shell), [6, 6]);
+    let said = at_a_terminal(&shell, "tillroll group delete mailer", "mailer");
+    assert!(said.code == 0 && said.stdout.contains("delete group mailer with 2 cursors? type mailer"), "{said:?}");
+    assert_eq!(shell.run("tillroll group describe mailer").code, 3);
+}
+
+#[test]
+fn members_are_shown_with_what_they_hold_and_never_robbed_unasked() {
+    let (shell, broker) = (Shell::new(), Inside::start());
+    let on = |line: &str| format!("export TILLROLL_SERVER=http://{}; {line}", broker.address);
+    shell.ok(&on(&fill()));
+    shell.ok(&on("tillroll group create mailer --topic orders --from offset:1 --rule spread"));
+    assert!(shell.ok(&on("tillroll group describe mailer")).contains("\n0 members, 10 records waiting, "));
+    broker.join("mailer", "mailer-0");
+
+    let words = shell.ok(&on("tillroll group describe mailer"));
+    let lines: Vec<String> = words.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    assert!(lines[1].starts_with("1 member, 10 records waiting, the oldest for "), "{words}");
+    assert_eq!(lines[3], "MEMBER ID INSTANCE ID CLIENT JOINED CONNECTED PARTITIONS", "{words}");
+    assert!(lines[4].starts_with("mailer-0 mailer-0-a mailer 1.0 20") && lines[4].ends_with(" 2"), "{words}");
+    assert_eq!(lines[6], "TOPIC PARTITION NEXT OFFSET LAG RECORDS LAG MS COMMITTED HOLDER EPOCH", "{words}");
+    assert!(lines[7].starts_with("orders 0 1 5 ") && lines[7].ends_with(" - mailer-0 1"), "{words}");
+    let group = object(&shell, &on("tillroll group describe mailer -o json"));
+    assert_eq!(group["cursors"][1]["holder"], "mailer-0");
+    assert_eq!(group["members"][0]["instance_id"], "mailer-0-a");
+    let held = json!({"topic": "orders", "partition": 1, "assignment_epoch": 1, "next_offset": 1});
+    assert_eq!(group["members"][0]["assignments"][1], held);
+
+    let set = on("tillroll group set-cursor mailer --topic orders --to latest --yes");
+    for line in [set.clone(), format!("{set} --dry-run"), on("tillroll group delete mailer --yes")] {
+        refused(&shell, &line, 6, "mailer-0", "add --with-members, which takes their partitions");
+    }
+    assert_eq!(object(&shell, &format!("{set} --with-members -o json"))["skipped_records"], 10);
+    let deleted = shell.ok(&on("tillroll group delete mailer --with-members --yes"));
+    assert_eq!(deleted, "group mailer deleted, 2 cursors\n");
+}
