@@ -14,7 +14,8 @@ use super::{
     unit::Unit,
 };
 
-/// Names a unit for as long as it is held and made of one piece. Never used again, so that what comes late finds nobody.
+/// Names a unit for as long as it is held and made of one piece. Never used again, so that what comes late finds
+/// nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct UnitId(u64);
 
@@ -183,8 +184,8 @@ impl<T> Core<T> {
         (accepted, faults.into_iter().filter(|(id, _)| self.units.contains_key(id)).collect())
     }
 
-    /// The producer is not known any more: nothing of it can come to the log, but what has, nobody knows. Gives the units
-    /// of which something was in flight; these are stopped, and their cursors have to be asked for.
+    /// The producer is not known any more: nothing of it can come to the log, but what has, nobody knows. Gives the
+    /// units of which something was in flight; these are stopped, and their cursors have to be asked for.
     pub(super) fn renewed(&mut self, next: u64) -> Vec<UnitId> {
         self.faults.clear();
         let (older, newer) = self.flight.taken_over(0);

@@ -1,8 +1,8 @@
 //! Places between any two steps of a processor's road where a test may have it killed.
 //!
-//! `TILLROLL_FAIL_POINT=after-decide:17` aborts the process when the named point is reached the 17th time. A point costs
-//! one look at a number that nobody writes. [`ALL`] is made from the same list as the points themselves, so a test that
-//! walks over it leaves none out.
+//! `TILLROLL_FAIL_POINT=after-decide:17` aborts the process when the named point is reached the 17th time. A point
+//! costs one look at a number that nobody writes. [`ALL`] is made from the same list as the points themselves, so a
+//! test that walks over it leaves none out.
 
 use std::{
     fmt,

@@ -140,7 +140,8 @@ impl Flight {
     pub(super) fn settle(&mut self) -> Settled {
         assert_eq!(self.held, self.sent, "it is decided when every answer is there");
         let refused = self.entries.iter().any(|entry| entry.held == Some(Answer::Refused));
-        // A gap behind another append goes away with that one. At the very front the server counts otherwise than we do.
+        // A gap behind another append goes away with that one. At the very front the server counts otherwise than we
+        // do.
         let is_lost = self
             .entries
             .front()
@@ -153,8 +154,8 @@ impl Flight {
         Settled::Resend
     }
 
-    /// The producer was taken over: every copy of an append is fenced, and the log has exactly those below `next`. Gives
-    /// both, oldest first. The next append gets this number.
+    /// The producer was taken over: every copy of an append is fenced, and the log has exactly those below `next`.
+    /// Gives both, oldest first. The next append gets this number.
     pub(super) fn taken_over(&mut self, next: u64) -> (Vec<Entry>, Vec<Entry>) {
         let (held, sent) = (&mut self.held, &mut self.sent);
         (*held, *sent, self.bytes, self.next) = (0, 0, 0, next);

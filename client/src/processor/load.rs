@@ -1,8 +1,8 @@
 //! Makes a unit's state: from a snapshot when there is a good one, and from the log.
 //!
-//! First every input below the cursors is observed, then every own output up to the end is applied, in the order in which
-//! they were decided. The ends are asked for after the unit was assigned, and that is only told when whoever had it
-//! before is fenced: nothing of an older owner comes later. What is not in the state is left for steps: the records
+//! First every input below the cursors is observed, then every own output up to the end is applied, in the order in
+//! which they were decided. The ends are asked for after the unit was assigned, and that is only told when whoever had
+//! it before is fenced: nothing of an older owner comes later. What is not in the state is left for steps: the records
 //! from the cursor to where the group's stream goes on.
 
 mod own;

@@ -108,8 +108,8 @@ impl<S: Service> Runtime<S> {
             Ok(()) => self.leave().await,
             Err(error) => {
                 tracing::error!(service = self.service.name(), %error, "processor ends");
-                // Others need not wait for the session's end. Whoever was taken over has nothing to leave; what became of
-                // its last appends is counted.
+                // Others need not wait for the session's end. Whoever was taken over has nothing to leave; what became
+                // of its last appends is counted.
                 if matches!(error, ProcessorError::TakenOver { .. }) {
                     let _ = timeout(LAST_ANSWERS_WITHIN, self.hear_out()).await;
                 } else {

@@ -1,13 +1,13 @@
 //! A unit's state in a file, so that a restart does not read the whole log.
 //!
-//! The log is the truth; a snapshot only spares reading. It names what it stands for: the cursor of every input, how far
-//! the own outputs are in it, the broker's data and its incarnation, and the append times of the records at these edges.
-//! It is thrown away when anything of that is ahead of the broker or otherwise there, as after a restore from an older
-//! copy, and when a byte of it is wrong.
+//! The log is the truth; a snapshot only spares reading. It names what it stands for: the cursor of every input, how
+//! far the own outputs are in it, the broker's data and its incarnation, and the append times of the records at these
+//! edges. It is thrown away when anything of that is ahead of the broker or otherwise there, as after a restore from an
+//! older copy, and when a byte of it is wrong.
 //!
-//! One file, little-endian: 8 bytes `tillsnap`; u32 format 1; u32 CRC-32 (IEEE) of everything behind it; u64 size of the
-//! head; the head as JSON; the state as JSON, to the end of the file. It is written under another name, synced, renamed,
-//! and the directory is synced.
+//! One file, little-endian: 8 bytes `tillsnap`; u32 format 1; u32 CRC-32 (IEEE) of everything behind it; u64 size of
+//! the head; the head as JSON; the state as JSON, to the end of the file. It is written under another name, synced,
+//! renamed, and the directory is synced.
 
 use std::{
     fmt,

@@ -72,8 +72,8 @@ impl ReadBatch {
         self.bytes
     }
 
-    /// The next record as it is encoded, with its offset and append time: for whoever takes it apart, and leaves most of
-    /// them alone.
+    /// The next record as it is encoded, with its offset and append time: for whoever takes it apart, and leaves most
+    /// of them alone.
     pub(crate) fn next_encoded(&mut self) -> Option<Result<(u64, i64, Bytes), Error>> {
         self.left = self.left.checked_sub(1)?;
         let Form::Encoded { set, index, range } = &mut self.records else {

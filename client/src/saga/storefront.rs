@@ -72,8 +72,8 @@ impl StorefrontBuilder {
         self
     }
 
-    /// Each order takes a permit of this and keeps it: whoever adds permits says when orders come. Unless set, they come
-    /// by themselves.
+    /// Each order takes a permit of this and keeps it: whoever adds permits says when orders come. Unless set, they
+    /// come by themselves.
     #[must_use]
     pub fn gate(mut self, gate: Arc<Semaphore>) -> Self {
         self.gate = Some(gate);

@@ -1,8 +1,9 @@
 //! `tillroll demo`: a year of a real shop's orders goes through a broker, a payment gateway and five services, each a
 //! process of its own, while processes are killed and the gateway misbehaves; then everything is proven from the log.
 //!
-//! [`stage`] is the processes, [`chaos`] what goes wrong, [`seen`] what happened, [`told`] what is said of it. The proof is
-//! that of `tillroll saga check`; when it fails, or a brutal run did not reach what it must, the exit code is 1.
+//! [`stage`] is the processes, [`chaos`] what goes wrong, [`seen`] what happened, [`told`] what is said of it. The
+//! proof is that of `tillroll saga check`; when it fails, or a brutal run did not reach what it must, the exit code is
+//! 1.
 
 mod process;
 mod stage;
@@ -53,7 +54,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
   tillroll demo --sequential -o json                  each invoice to its end before the next
 
 The orders are a cut of \"Online Retail\" (Chen, Sain and Guo, 2012; UCI Machine Learning Repository,
-DOI 10.24432/C5BW33, CC BY 4.0); --data takes the whole file. Everything happens in a temporary directory that is removed
+DOI 10.24432/C5BW33, CC BY 4.0); --data takes the whole file. Everything happens in a temporary directory, removed
 afterwards, unless --keep names one.")]
 pub(crate) struct Demo {
     /// The orders: a file in the form of \"Online Retail\", packed with zstd or not [default: the cut that is shipped]

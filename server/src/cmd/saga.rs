@@ -1,5 +1,5 @@
-//! `tillroll saga`: the order saga's services as processes of their own, the gateway beside them, the proof, and the story
-//! of one order.
+//! `tillroll saga`: the order saga's services as processes of their own, the gateway beside them, the proof, and the
+//! story of one order.
 
 mod run;
 mod gateway;

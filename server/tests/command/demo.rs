@@ -1,7 +1,7 @@
 //! `tillroll demo`: real orders through real processes, with and without everything going wrong, and the proof.
 //!
-//! The cut that is shipped runs every time; `TILLROLL_RETAIL=FILE` takes the whole year, and then also asks for everything
-//! that a brutal run must reach.
+//! The cut that is shipped runs every time; `TILLROLL_RETAIL=FILE` takes the whole year, and then also asks for
+//! everything that a brutal run must reach.
 
 use serde_json::{Value, json};
 

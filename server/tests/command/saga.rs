@@ -1,5 +1,5 @@
-//! `tillroll saga`: services, gateway, proof and timeline as processes of their own; and a service that dies between any two
-//! of its steps.
+//! `tillroll saga`: services, gateway, proof and timeline as processes of their own; and a service that dies between
+//! any two of its steps.
 
 use std::{
     io::{BufRead as _, BufReader},

@@ -1,8 +1,8 @@
 //! Members come and go under load, each doing one step a record: read, append an output with the cursor behind it.
 //!
-//! What must hold: no record is left out and none is committed twice. That is seen twice over: by the step headers of the
-//! outputs, and by the offsets that the members handled, which they note outside of the broker. A member that takes long
-//! for a record keeps its partitions.
+//! What must hold: no record is left out and none is committed twice. That is seen twice over: by the step headers of
+//! the outputs, and by the offsets that the members handled, which they note outside of the broker. A member that takes
+//! long for a record keeps its partitions.
 //!
 //! Short in every run; `TILLROLL_LONG=1` takes the minute, and a record that takes as long.
 

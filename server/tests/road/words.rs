@@ -178,8 +178,8 @@ fn key(received: &Received) -> String {
     String::from_utf8(received.record.key.clone().expect("a key").to_vec()).expect("text")
 }
 
-/// Every word is counted once for each time that it was said, in order, under the step of the input that it answers; with
-/// `timers` once more. Gives how many counts there are.
+/// Every word is counted once for each time that it was said, in order, under the step of the input that it answers;
+/// with `timers` once more. Gives how many counts there are.
 pub(crate) async fn prove(client: &Client, timers: bool) -> usize {
     let mut said: BTreeMap<Cause, (String, String)> = BTreeMap::new();
     let mut words = BTreeSet::new();

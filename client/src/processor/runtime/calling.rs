@@ -1,4 +1,5 @@
-//! Calls to the world outside of the log: each step's own ones one after the other, those of many steps at the same time.
+//! Calls to the world outside of the log: each step's own ones one after the other, those of many steps at the same
+//! time.
 
 use std::sync::Arc;
 

@@ -1,9 +1,9 @@
 //! Credits are matched to what their customers had bought before; the file itself does not say what they are for.
 //!
 //! A line of a credit takes units of earlier lines of the same customer and code that no credit has taken yet: of those
-//! at its own price first, and of these those of the latest order first, as many lines as it needs; within an order from
-//! its first line on. "Earlier" is above the credit in the file and not later by the clock; "latest" is by the clock of
-//! the order, then by its place in the file.
+//! at its own price first, and of these those of the latest order first, as many lines as it needs; within an order
+//! from its first line on. "Earlier" is above the credit in the file and not later by the clock; "latest" is by the
+//! clock of the order, then by its place in the file.
 
 use std::{
     cmp::Reverse,

@@ -1,6 +1,6 @@
 //! What goes wrong in a run: processes are killed while they work, members are taken over and come and go, the gateway
-//! misbehaves and goes away. A seed decides in which order; the run's length decides nothing: whatever is planned happens
-//! or is missed, and what was missed is told.
+//! misbehaves and goes away. A seed decides in which order; the run's length decides nothing: whatever is planned
+//! happens or is missed, and what was missed is told.
 
 use std::{
     path::Path,
@@ -52,8 +52,8 @@ pub(super) struct Plan {
     away: Duration,
     /// The time after which an undecided order is cancelled.
     pub(super) deadline: Duration,
-    /// Orders come in waves, one for each thing that goes wrong, so that there is work in flight when it does; otherwise
-    /// as fast as they go.
+    /// Orders come in waves, one for each thing that goes wrong, so that there is work in flight when it does;
+    /// otherwise as fast as they go.
     pub(super) in_waves: bool,
 }
 
@@ -185,8 +185,8 @@ impl<'a> Chaos<'a> {
         self.plan.in_waves
     }
 
-    /// Does everything, one thing after the other, until it is done or `over` says that no more orders come. Before each
-    /// thing a wave of the orders is let through the gate.
+    /// Does everything, one thing after the other, until it is done or `over` says that no more orders come. Before
+    /// each thing a wave of the orders is let through the gate.
     pub(super) async fn run(
         &mut self,
         stage: &mut Stage,
@@ -263,8 +263,8 @@ impl<'a> Chaos<'a> {
         Ok(killed)
     }
 
-    /// Another process joins as the same member while the old one stands still with work in hand, as in a long pause. Then
-    /// the old one goes on, for as long as it does not know; what it appends is refused, and it ends by itself.
+    /// Another process joins as the same member while the old one stands still with work in hand, as in a long pause.
+    /// Then the old one goes on, for as long as it does not know; what it appends is refused, and it ends by itself.
     async fn take_over(&mut self, stage: &mut Stage, service: usize) -> Result<bool, Failure> {
         let name = stage.services[service].name.clone();
         if !until(|| stage.services[service].report().is_some_and(|it| it.is_busy())).await {

@@ -113,8 +113,8 @@ impl Process {
         total
     }
 
-    /// SIGKILL at a moment when it has work in flight: it is stopped, looked at, and goes on when it has none. Whether it
-    /// was killed.
+    /// SIGKILL at a moment when it has work in flight: it is stopped, looked at, and goes on when it has none. Whether
+    /// it was killed.
     pub(super) async fn kill_if(&mut self, is_busy: impl FnOnce(&Self) -> bool) -> Result<bool, Failure> {
         self.signal(Signal::STOP)?;
         let busy = is_busy(self);

@@ -27,7 +27,7 @@ use crate::cmd::{
   tillroll saga check --input online-retail.csv.zst --gateway 127.0.0.1:7430
   tillroll saga check --ledger gateway.ledger --allow-open
 
-What is proven stands in docs/saga.md: S1 needs the file that was put in, S12 the gateway or its ledger. Each finding names
+What is proven stands in docs/saga.md: S1 needs the file that was put in, S12 the gateway or its ledger. Each names
 the invariant, the order, what was expected, what was found, and where. Exit code 1 when something does not hold.")]
 pub(crate) struct Check {
     #[command(flatten)]

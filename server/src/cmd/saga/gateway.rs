@@ -18,7 +18,7 @@ use crate::cmd::{
   tillroll saga gateway --ledger gateway.ledger
   tillroll saga gateway --ledger gateway.ledger --behaviour '{\"decline\":0.02,\"time_out\":0.003}' --seed 7
 
-What is charged stands in the ledger and is synced before it is answered. While it runs, GET /v1/counts tells what it did,
+What is charged stands in the ledger and is synced before it is answered. GET /v1/counts says what it did,
 GET /v1/ledger what it charged, and POST /v1/behaviour changes how it behaves: {\"down\":true} takes it away.
 Chances are from 0 to 1: decline, late, pending, report_late, report_doubled, report_out_of_order, time_out, fall_over;
 ranges are milliseconds: late_ms, report_ms, report_late_ms.")]

@@ -30,7 +30,7 @@ use crate::cmd::{
   tillroll saga run payment --gateway 127.0.0.1:7430
   tillroll saga run fulfilment --member fulfilment-1 --snapshots /var/lib/shop
 
-Makes its group, and the topics of the saga, when they are not there. Started again under the same --member name it takes
+Makes its group, and the topics of the saga, when they are not there. Started again under its --member name it takes
 over at once; under another one the partitions are shared. SIGTERM finishes what is in hand and leaves the group. With
 -o jsonl it writes how it stands, one object a line, fifty times a second.")]
 pub(crate) struct Run {

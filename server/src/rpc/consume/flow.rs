@@ -11,7 +11,10 @@ use tillroll_engine::{
     id::{Lane, Offset},
     table::group::GroupRow,
 };
-use tillroll_proto::v1::{self, consume_response::Event};
+use tillroll_proto::{
+    reason,
+    v1::{self, consume_response::Event},
+};
 
 use super::{End, member::Member};
 use crate::{
@@ -103,6 +106,8 @@ impl Member {
                     None => self.ready.push_back(lane),
                 }
             }
+            // A topic that is gone takes its partitions with it: the group's row tells, and that is on its way.
+            Err(facts) if facts.reason() == reason::TOPIC_NOT_FOUND => {}
             Err(facts) => self.stall(lane, &facts),
         }
         self.tell_caught_up();

@@ -10,8 +10,8 @@ use crate::saga::gateway;
 /// A charge that the gateway refuses as such is looked at again after so long.
 const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// Asks until the outcome is known. A request that is refused as such was not charged, and is no decline: somebody has to
-/// mend the service or the gateway, and until then the order waits, which is logged.
+/// Asks until the outcome is known. A request that is refused as such was not charged, and is no decline: somebody has
+/// to mend the service or the gateway, and until then the order waits, which is logged.
 impl Gateway for gateway::Client {
     async fn charge(&self, charge: Charge) -> Charged {
         let asked = gateway::Charge {
