@@ -15,6 +15,8 @@ const BYTES_MAX: usize = 256 << 10;
 const RECORDS_MAX: u32 = 8_192;
 /// A block takes no further step that goes to more places than this.
 const PARTS_MAX: usize = 256;
+/// A block takes nothing further when it moves so many cursors.
+const MOVES_MAX: usize = 256;
 
 /// A cursor's way through one block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +102,7 @@ impl Block {
         let is_new = |output: &&Output| self.find(output.topic, output.partition).is_none();
         let records = u32::try_from(said.outputs.len()).unwrap_or(u32::MAX);
         !self.closed
+            && self.moves.len() < MOVES_MAX
             && (said.outputs.is_empty()
                 || self.bytes + said.bytes.len() <= BYTES_MAX
                     && self.records.saturating_add(records) <= RECORDS_MAX

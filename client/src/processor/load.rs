@@ -11,7 +11,7 @@ mod start;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use super::{
-    Malformed, Place, Service, Told,
+    Malformed, Place, Service, Timer, Told,
     block::Held,
     envelope::Envelope,
     fail_point::{FailPoint, reach},
@@ -74,6 +74,7 @@ pub(super) type OwnEnds = BTreeMap<(usize, u32), OwnEnd>;
 pub(super) struct Loaded<T> {
     pub(super) state: T,
     pub(super) lanes: Vec<LaneLoaded>,
+    pub(super) timers: Vec<(String, Timer)>,
     pub(super) own: OwnEnds,
     /// The newest id among the own outputs.
     pub(super) newest_id: Option<String>,
@@ -116,8 +117,9 @@ impl<S: Service> Load<S> {
         let ranges: Vec<OwnLane> = self.own_lanes(&own, &log);
         let newest = self.apply_own(ranges, &mut state, &mut own).await?;
         newest_id = newest_id.max(newest);
+        let timers = self.service.timers(&state);
         reach(FailPoint::AfterLoad);
-        Ok(Loaded { state, lanes, own, newest_id, node_id: log.node_id, incarnation: log.incarnation })
+        Ok(Loaded { state, lanes, timers, own, newest_id, node_id: log.node_id, incarnation: log.incarnation })
     }
 
     /// Nothing of this processor is on its way: the group knows where the cursors are.

@@ -15,7 +15,7 @@ mod turning;
 mod saving;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     io,
     sync::Arc,
     time::Duration,
@@ -82,7 +82,9 @@ pub(super) struct Runtime<S: Service> {
     loads: JoinSet<LoadEnd<S::State>>,
     load_of: HashMap<task::Id, (u32, u64)>,
     last_load: u64,
-    saves: JoinSet<io::Result<()>>,
+    saves: JoinSet<(u32, io::Result<()>)>,
+    /// Units of which a snapshot is being written.
+    saving: BTreeSet<u32>,
     ids: Ids,
     said: Said,
     counters: Arc<Counters>,

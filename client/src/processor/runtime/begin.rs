@@ -65,6 +65,7 @@ impl<S: Service> Runtime<S> {
             load_of: HashMap::new(),
             last_load: 0,
             saves: JoinSet::new(),
+            saving: BTreeSet::new(),
             ids: Ids::new(),
             said: Said::default(),
             counters: watch.counters,

@@ -1,7 +1,11 @@
 //! Calls to the world outside of the log: each step's own ones one after the other, those of many steps at the same
 //! time.
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     task::{Id, JoinError},
@@ -17,6 +21,9 @@ use crate::processor::{
     ProcessorError, Service,
     fail_point::{FailPoint, reach},
 };
+
+/// How long to wait before calls are made of which it could not be said again what they are.
+const CALLS_PAUSE: Duration = Duration::from_secs(1);
 
 impl<S: Service> Runtime<S> {
     /// Makes the calls of a step that was begun under this number.
@@ -109,8 +116,13 @@ impl<S: Service> Runtime<S> {
             let Phase::Running(running) = &mut run.phase else { return };
             let work = self.core.unit(running.id).and_then(|order| order.open(number));
             let Some(Work::Input { told, .. }) = work else { continue };
-            let calls = self.service.calls(&running.state, told);
-            self.make_calls(run, number, calls);
+            let service = &*self.service;
+            let calls = catch_unwind(AssertUnwindSafe(|| service.calls(&running.state, told)));
+            match calls {
+                Ok(calls) => self.make_calls(run, number, calls),
+                // It did not panic the first time; perhaps it does not the next time either.
+                Err(_) => running.calls_again.push((now + CALLS_PAUSE, number)),
+            }
         }
     }
 }

@@ -120,6 +120,13 @@ impl<S: Service> Run<S> {
         if let Some(order) = self.id().and_then(|id| core.unit_mut(id)) {
             order.drop_open();
         }
+        if let Phase::Running(running) = &mut self.phase {
+            // The state has observed what is not decided now: it stands for nothing that a snapshot could name.
+            running.steps_unsaved = None;
+            if matches!(running.saving, Some(Saving::Wanted)) {
+                running.saving = None;
+            }
+        }
     }
 
     /// Its calls are not waited for any more.

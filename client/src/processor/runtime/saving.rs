@@ -28,10 +28,15 @@ impl<S: Service> Runtime<S> {
         if !matches!(running.saving, Some(Saving::Wanted)) || !order.is_current() {
             return false;
         }
-        let Ok(state) = serde_json::to_vec(&running.state) else {
-            self.counters.snapshots_failed.add(1);
-            (running.saving, running.steps_unsaved) = (None, None);
-            return true;
+        let state = match serde_json::to_vec(&running.state) {
+            Ok(state) => state,
+            Err(error) => {
+                // As with keys of maps that are no text: it will not be better next time.
+                tracing::warn!(service = self.service.name(), %error, "the state cannot be written");
+                self.counters.snapshots_failed.add(1);
+                (running.saving, running.steps_unsaved) = (None, None);
+                return true;
+            }
         };
         let inputs = running.times.iter().enumerate().map(|(lane, time)| (order.lane(lane).begun, *time)).collect();
         let (mark, newest_id) = (order.mark(), running.newest_id.clone());
@@ -42,7 +47,7 @@ impl<S: Service> Runtime<S> {
 
     /// Writes a snapshot when everything that it stands for is in the log.
     pub(super) fn save_if_marked(&mut self, unit: u32) {
-        let Some(path) = self.snapshot_path(unit) else { return };
+        let Some(path) = self.snapshot_path(unit).filter(|_| !self.saving.contains(&unit)) else { return };
         let Some(run) = self.units.get_mut(&unit) else { return };
         let Phase::Running(running) = &mut run.phase else { return };
         let Some(order) = self.core.unit(running.id) else { return };
@@ -54,7 +59,8 @@ impl<S: Service> Runtime<S> {
         let head = self.head(unit, inputs, newest_id);
         if let Some(head) = head {
             let snapshot = Snapshot { head, state };
-            self.saves.spawn_blocking(move || snapshot.write(&path));
+            self.saving.insert(unit);
+            self.saves.spawn_blocking(move || (unit, snapshot.write(&path)));
         }
     }
 
@@ -106,13 +112,18 @@ impl<S: Service> Runtime<S> {
     }
 
     /// A snapshot was written, or not: that is no reason to stop.
-    pub(super) fn on_saved(&mut self, ended: Result<io::Result<()>, JoinError>) {
-        match ended {
-            Ok(Ok(())) => self.counters.snapshots_written.add(1),
-            Ok(Err(error)) => {
-                self.counters.snapshots_failed.add(1);
-                tracing::warn!(service = self.service.name(), %error, "a snapshot could not be written");
+    pub(super) fn on_saved(&mut self, ended: Result<(u32, io::Result<()>), JoinError>) {
+        let result = match ended {
+            Ok((unit, result)) => {
+                self.saving.remove(&unit);
+                // Another one may have been taken meanwhile.
+                self.save_if_marked(unit);
+                result
             }
+            Err(panic) => Err(io::Error::other(panic)),
+        };
+        match result {
+            Ok(()) => self.counters.snapshots_written.add(1),
             Err(error) => {
                 self.counters.snapshots_failed.add(1);
                 tracing::warn!(service = self.service.name(), %error, "a snapshot could not be written");

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     partition_for_key,
     processor::{
-        Cause, Failed, Place, ProcessorError, Service, Told, Trigger,
+        Cause, Failed, Place, ProcessorError, Service, Timer, Told, Trigger,
         fail_point::{FailPoint, reach},
         identify, input,
         output::{self, Origin, Unwritable},
@@ -46,7 +46,8 @@ enum Flow {
 
 /// How one try of a step went.
 enum Tried {
-    Done,
+    /// It is decided and applied; this is its key's timer from now on.
+    Done(Option<Timer>),
     Again(Duration),
     Reload(Duration),
 }
@@ -165,8 +166,13 @@ impl<S: Service> Runtime<S> {
             // It was read again, and came again.
             return Ok(Some(Flow::More));
         }
-        let topic = &self.inputs[key.0].name;
-        if !self.service.wants(topic, record.envelope.kind()) {
+        let (topic, service) = (&self.inputs[key.0].name, &*self.service);
+        let wanted = catch_unwind(AssertUnwindSafe(|| service.wants(topic, record.envelope.kind())));
+        let is_wanted = match wanted {
+            Ok(is_wanted) => is_wanted,
+            Err(panic) => return self.unheard(run, at, record, words(&*panic)).map(Some),
+        };
+        if !is_wanted {
             running.times[at] = Some(record.append_time_us);
             order.pass(at, record.offset + 1);
             self.counters.inputs.add(1);
@@ -178,11 +184,12 @@ impl<S: Service> Runtime<S> {
             }
             return Ok(None);
         }
-        self.counters.inputs.add(1);
-        let told = input::told(&record.envelope, record.append_time_us, self.co_partitions, key.1);
+        let (time, count) = (record.append_time_us, self.co_partitions);
+        let told = catch_unwind(AssertUnwindSafe(|| input::told::<S::Fact>(&record.envelope, time, count, key.1)));
         let told = match told {
-            Ok(told) => told,
-            Err(malformed) => {
+            Ok(Ok(told)) => told,
+            Err(panic) => return self.unheard(run, at, record, words(&*panic)).map(Some),
+            Ok(Err(malformed)) => {
                 let place = Place { topic: topic.clone(), partition: key.1, offset: record.offset };
                 if self.settings.on_malformed == OnMalformed::Stop {
                     return Err(ProcessorError::Malformed { place, malformed });
@@ -192,7 +199,8 @@ impl<S: Service> Runtime<S> {
                 None
             }
         };
-        running.times[at] = Some(record.append_time_us);
+        self.counters.inputs.add(1);
+        running.times[at] = Some(time);
         let Some(told) = told else {
             order.pass(at, record.offset + 1);
             return Ok(Some(Flow::More));
@@ -200,6 +208,18 @@ impl<S: Service> Runtime<S> {
         let correlation = record.envelope.correlation_id();
         let correlation_id = (!correlation.is_empty() && correlation != told.key).then(|| correlation.to_owned());
         self.begin(run, at, record.offset, told, correlation_id).map(Some)
+    }
+
+    /// A record could not be looked at: nothing is changed by that, and it is looked at again.
+    fn unheard(&mut self, run: &mut Run<S>, at: usize, record: Peeked, wrong: String) -> Result<Flow, ProcessorError> {
+        let (cause, key) =
+            (self.cause_of(run, at, record.offset), record.envelope.key().unwrap_or_default().to_owned());
+        if let Some(lane) = self.lanes.get_mut(&run.lanes[at]) {
+            lane.put_back(record);
+        }
+        let pause = self.count_failure(run, key, cause, wrong)?;
+        block(run, pause);
+        Ok(Flow::Rest)
     }
 
     /// Begins the step of an input, and makes it at once when it needs no call and nothing is before it.
@@ -231,8 +251,11 @@ impl<S: Service> Runtime<S> {
         if calls.is_empty() && order.is_current() {
             let work = Work::Input { told, lane, offset, correlation_id, answers: Vec::new() };
             return match self.try_step(run, &work)? {
-                Tried::Done => {
-                    self.settle(run, input, &work);
+                Tried::Done(timer) => {
+                    if let Some(order) = run.id().and_then(|id| self.core.unit_mut(id)) {
+                        order.settle(input, &self.said);
+                    }
+                    self.decided(run, &work, timer);
                     Ok(Flow::More)
                 }
                 Tried::Reload(pause) => Ok(Flow::Reload(pause)),
@@ -271,9 +294,9 @@ impl<S: Service> Runtime<S> {
         let tried = self.try_step(run, &work);
         let Some(order) = run.id().and_then(|id| self.core.unit_mut(id)) else { return Ok(Flow::Rest) };
         match tried? {
-            Tried::Done => {
+            Tried::Done(timer) => {
                 order.decided(&self.said);
-                self.decided(run, &work);
+                self.decided(run, &work, timer);
                 Ok(Flow::More)
             }
             Tried::Again(pause) => {
@@ -283,14 +306,6 @@ impl<S: Service> Runtime<S> {
             }
             Tried::Reload(pause) => Ok(Flow::Reload(pause)),
         }
-    }
-
-    /// A step that was begun and made at once.
-    fn settle(&mut self, run: &mut Run<S>, input: Option<(usize, u64)>, work: &Work<S>) {
-        if let Some(order) = run.id().and_then(|id| self.core.unit_mut(id)) {
-            order.settle(input, &self.said);
-        }
-        self.decided(run, work);
     }
 
     /// Decides a step, and applies what it says. What it says is in `said`, ready to be sent.
@@ -314,9 +329,6 @@ impl<S: Service> Runtime<S> {
             Err(panic) => return self.failed_try(run, work, words(&*panic)).map(Tried::Again),
         };
         reach(FailPoint::AfterDecide);
-        if outputs.is_empty() {
-            return Ok(Tried::Done);
-        }
         if let Some(wrong) = self.misplaced(run.key, work.key(), &outputs) {
             return self.failed_try(run, work, wrong).map(Tried::Again);
         }
@@ -331,13 +343,17 @@ impl<S: Service> Runtime<S> {
             for output in &outputs {
                 service.apply(&mut running.state, output);
             }
+            service.timer(&running.state, work.key())
         }));
         reach(FailPoint::AfterApply);
-        if let Err(panic) = applied {
-            return self.failed_try(run, work, words(&*panic)).map(Tried::Reload);
+        let timer = match applied {
+            Ok(timer) => timer,
+            Err(panic) => return self.failed_try(run, work, words(&*panic)).map(Tried::Reload),
+        };
+        if let Some(last) = outputs.into_iter().last() {
+            running.newest_id = Some(last.id);
         }
-        running.newest_id = outputs.into_iter().last().map(|output| output.id);
-        Ok(Tried::Done)
+        Ok(Tried::Done(timer))
     }
 
     /// What is wrong with outputs that another unit would find when it makes its state.
@@ -350,6 +366,9 @@ impl<S: Service> Runtime<S> {
     }
 
     fn encode(&mut self, run: &Run<S>, work: &Work<S>, outputs: &[Told<S::Fact>]) -> Result<(), ProcessorError> {
+        if outputs.is_empty() {
+            return Ok(());
+        }
         let cause = self.cause(run, work);
         let (correlation_id, causation_id) = match work {
             Work::Input { told, correlation_id, .. } => {
@@ -380,8 +399,8 @@ impl<S: Service> Runtime<S> {
         Ok(())
     }
 
-    /// A step is decided: it is counted, and its key's timer looked at.
-    fn decided(&mut self, run: &mut Run<S>, work: &Work<S>) {
+    /// A step is decided: it is counted, and its key's timer set.
+    fn decided(&mut self, run: &mut Run<S>, work: &Work<S>, timer: Option<Timer>) {
         let outputs = self.said.outputs.len() as u64;
         self.counters.steps.add(1);
         self.counters.outputs.add(outputs);
@@ -392,7 +411,6 @@ impl<S: Service> Runtime<S> {
         if let Some(steps) = &mut running.steps_unsaved {
             *steps += 1;
         }
-        let timer = self.service.timer(&running.state, work.key());
         match (work, timer) {
             (Work::Timer { key, timer: fired }, Some(timer)) if outputs == 0 && *fired == timer => {
                 running.timers.set_again(key, timer, super::timing::now_us());

@@ -156,7 +156,7 @@ impl<S: Service> Runtime<S> {
             self.ids.above(newest);
         }
         let mut timers = Timers::default();
-        for (key, timer) in self.service.timers(&loaded.state) {
+        for (key, timer) in loaded.timers {
             timers.set(&key, Some(timer));
         }
         run.phase = Phase::Running(Box::new(Running {
