@@ -9,6 +9,7 @@ use crate::processor::{
     Cause, Service, Timer, Told,
     core::{Core, UnitId},
     load::OwnEnds,
+    snapshot::Snapshot,
     timers::Timers,
 };
 
@@ -90,6 +91,8 @@ pub(super) enum Saving {
     Wanted,
     /// It stands for everything up to this block, and is written when that is in the log.
     Taken { mark: u64, state: Vec<u8>, inputs: Vec<(u64, Option<i64>)>, newest_id: Option<String> },
+    /// It is written next.
+    Finished(Box<Snapshot>),
 }
 
 impl<S: Service> Run<S> {

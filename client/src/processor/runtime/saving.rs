@@ -45,9 +45,21 @@ impl<S: Service> Runtime<S> {
         true
     }
 
-    /// Writes a snapshot when everything that it stands for is in the log.
+    /// Finishes a snapshot as soon as everything that it stands for is in the log, and nothing else is: only then is it
+    /// known how far own outputs are. It is written when no other one of the unit is on its way.
     pub(super) fn save_if_marked(&mut self, unit: u32) {
-        let Some(path) = self.snapshot_path(unit).filter(|_| !self.saving.contains(&unit)) else { return };
+        let Some(path) = self.snapshot_path(unit) else { return };
+        self.finish_if_marked(unit);
+        let Some(Phase::Running(running)) = self.units.get_mut(&unit).map(|run| &mut run.phase) else { return };
+        if matches!(running.saving, Some(Saving::Finished(_)))
+            && self.saving.insert(unit)
+            && let Some(Saving::Finished(snapshot)) = running.saving.take()
+        {
+            self.saves.spawn_blocking(move || (unit, snapshot.write(&path)));
+        }
+    }
+
+    fn finish_if_marked(&mut self, unit: u32) {
         let Some(run) = self.units.get_mut(&unit) else { return };
         let Phase::Running(running) = &mut run.phase else { return };
         let Some(order) = self.core.unit(running.id) else { return };
@@ -56,11 +68,9 @@ impl<S: Service> Runtime<S> {
             return;
         }
         let Some(Saving::Taken { state, inputs, newest_id, .. }) = running.saving.take() else { return };
-        let head = self.head(unit, inputs, newest_id);
-        if let Some(head) = head {
-            let snapshot = Snapshot { head, state };
-            self.saving.insert(unit);
-            self.saves.spawn_blocking(move || (unit, snapshot.write(&path)));
+        let Some(head) = self.head(unit, inputs, newest_id) else { return };
+        if let Some(Phase::Running(running)) = self.units.get_mut(&unit).map(|run| &mut run.phase) {
+            running.saving = Some(Saving::Finished(Box::new(Snapshot { head, state })));
         }
     }
 
