@@ -253,17 +253,12 @@ impl<T> Unit<T> {
         }
     }
 
-    /// Everything that is decided now is in the log when [`Unit::blocks_acked`] has come to this, and nothing else is.
+    /// How many blocks of the unit are in the log when everything that is decided now is, and nothing else.
     pub(super) fn mark(&mut self) -> u64 {
         if let Some(last) = self.unsent.back_mut() {
             last.close();
         }
         self.acked + self.in_flight as u64 + self.unsent.len() as u64
-    }
-
-    /// How many blocks are in the log.
-    pub(super) fn blocks_acked(&self) -> u64 {
-        self.acked
     }
 
     /// A block is not in the log, and never comes there as it was sent: it is to be sent again. The newest comes first.

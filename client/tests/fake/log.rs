@@ -33,6 +33,10 @@ impl LogService for Fake {
         &self,
         request: Request<v1::InitProducerRequest>,
     ) -> Result<Response<v1::InitProducerResponse>, Status> {
+        let gate = self.state.lock().registrations.clone();
+        if let Some(gate) = gate {
+            gate.acquire().await.expect("open").forget();
+        }
         let mut state = self.state.lock();
         let mut id = request.into_inner().producer_id;
         if id.starts_with("made-up-") && !state.producers.contains_key(&id) {

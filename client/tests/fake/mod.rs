@@ -16,7 +16,10 @@ use std::{
 
 use parking_lot::Mutex;
 use tillroll_proto::{reason, v1};
-use tokio::{net::TcpListener, sync::Notify};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, Semaphore},
+};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -88,6 +91,8 @@ pub(crate) struct State {
     /// Appends that were accepted, in order, by their number of batches.
     pub accepted: Vec<usize>,
     pub made_up: u64,
+    /// Producers are registered only with a permit of this, when there is one.
+    pub registrations: Option<Arc<Semaphore>>,
     /// What readers asked for, in order.
     pub reads: Vec<v1::ReadRequest>,
 }

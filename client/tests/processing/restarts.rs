@@ -1,7 +1,12 @@
 //! Processors that are started again, with and without a snapshot.
 
+use std::sync::Arc;
+
+use tillroll_proto::reason;
+use tokio::sync::Semaphore;
+
 use super::{Running, builder, prove, run, say, start, until_done, words::Counter};
-use crate::fake::Fake;
+use crate::fake::{Fake, Fate};
 
 async fn with_snapshots(fake: &Fake, directory: &std::path::Path, steps: u64) -> Running {
     let builder = builder(fake, Counter::default(), "counter-0").await;
@@ -64,6 +69,34 @@ async fn snapshots_that_are_taken_under_way_are_followed_by_what_came_after() {
     }
     assert!(used > 4, "{used} snapshots were used");
     prove(&fake, said, false).await;
+}
+
+/// Once a snapshot was finished at the first of two blocks that came to the log in one append, though it stood for both:
+/// outputs of the second were applied again.
+#[tokio::test]
+async fn a_snapshot_stands_for_what_it_says_also_when_an_append_was_refused() {
+    let fake = Fake::start(1).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let running = with_snapshots(&fake, directory.path(), 8).await;
+    say(&fake, 0..3).await;
+    until_done(&fake).await;
+    // The next append is refused; while the producer is taken over, more steps are decided, and a snapshot is taken.
+    fake.script([Fate::Refuse(reason::PRODUCER_FENCED)]);
+    let gate = Arc::new(Semaphore::new(0));
+    fake.state.lock().registrations = Some(Arc::clone(&gate));
+    say(&fake, 3..5).await;
+    running.until(|statistics| statistics.refusals.contains_key(reason::PRODUCER_FENCED)).await;
+    say(&fake, 5..15).await;
+    running.until(|statistics| statistics.steps == 15).await;
+    gate.add_permits(10);
+    running.until(|statistics| statistics.snapshots_written == 1).await;
+    running.kill().await;
+    let running = with_snapshots(&fake, directory.path(), 8).await;
+    say(&fake, 15..20).await;
+    until_done(&fake).await;
+    prove(&fake, 20, false).await;
+    let statistics = running.stop().await.statistics;
+    assert_eq!((statistics.snapshots_used, statistics.failed_tries), (1, 0), "{statistics:?}");
 }
 
 #[tokio::test]

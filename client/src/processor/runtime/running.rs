@@ -73,7 +73,8 @@ pub(super) struct Running<S: Service> {
     pub(super) waits_for_room: bool,
     /// The next step failed, and is tried again then.
     pub(super) blocked_until: Option<Instant>,
-    /// How far own outputs are in the log.
+    /// How many of its blocks are in the log, and how far own outputs are with them.
+    pub(super) blocks_in_log: u64,
     pub(super) own: OwnEnds,
     /// By lane: the append time of the last record that was begun or passed.
     pub(super) times: Vec<Option<i64>>,

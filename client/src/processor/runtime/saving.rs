@@ -62,9 +62,7 @@ impl<S: Service> Runtime<S> {
     fn finish_if_marked(&mut self, unit: u32) {
         let Some(run) = self.units.get_mut(&unit) else { return };
         let Phase::Running(running) = &mut run.phase else { return };
-        let Some(order) = self.core.unit(running.id) else { return };
-        let is_in_log = |mark: u64| order.blocks_acked() >= mark;
-        if !matches!(&running.saving, Some(Saving::Taken { mark, .. }) if is_in_log(*mark)) {
+        if !matches!(&running.saving, Some(Saving::Taken { mark, .. }) if running.blocks_in_log >= *mark) {
             return;
         }
         let Some(Saving::Taken { state, inputs, newest_id, .. }) = running.saving.take() else { return };

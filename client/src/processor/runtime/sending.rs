@@ -157,7 +157,11 @@ impl<S: Service> Runtime<S> {
                     (running.steps_unsaved, running.saving) = (None, None);
                 }
             }
-            if let Some(run) = run {
+            if let Some(mut run) = run {
+                // A snapshot may stand for this block, and not for the next one of the same append.
+                if let Phase::Running(running) = &mut run.phase {
+                    running.blocks_in_log += 1;
+                }
                 let unit = run.key;
                 self.units.insert(unit, run);
                 self.save_if_marked(unit);

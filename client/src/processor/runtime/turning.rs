@@ -168,6 +168,7 @@ impl<S: Service> Runtime<S> {
             calls_again: Vec::new(),
             waits_for_room: false,
             blocked_until: None,
+            blocks_in_log: 0,
             own: loaded.own,
             times: last_times,
             newest_id: loaded.newest_id,
