@@ -41,7 +41,11 @@ async fn runs_a_processor_when_it_is_told_to() {
     let stop = tokio::task::spawn_blocking(|| {
         let _ = std::io::stdin().read(&mut [0]);
     });
-    processor.run(async { stop.await.expect("no panic") }).await.expect("it was told to stop");
+    if let Err(error) = processor.run(async { stop.await.expect("no panic") }).await {
+        // The task that reads the input would be waited for.
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
 }
 
 /// Starts it.
