@@ -13,6 +13,7 @@ mod file;
 mod invoice;
 mod stream;
 mod unsent;
+mod years;
 
 use std::{collections::HashMap, io::Read, path::Path};
 

@@ -6,9 +6,10 @@
 //! its script. So it must be started again with the same shop and settings; only the ids of what was not in the log
 //! yet are others.
 
+mod line;
 mod script;
 
-use std::{collections::VecDeque, fmt, future::Future, sync::Arc, time::Duration};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use tokio::{
     sync::Semaphore,
@@ -20,21 +21,24 @@ use super::{
     payload::{Event, group, topic},
     retail::{Happening, Scene, Shop},
 };
-use crate::{Client, Error, ErrorKind, Producer, Record, Ticket, processor::Fact as _};
-use script::{Cue, script};
+use crate::{Client, Error, ErrorKind, Record, processor::Fact as _};
+use line::Line;
+use script::{Cue, Habits, script};
 
 /// The media type of all payloads.
 const CONTENT_TYPE: &str = "application/json";
-/// Unanswered records of one topic; their bytes are bounded by the producer.
-const IN_FLIGHT_RECORDS_MAX: usize = 1_024;
+
+/// Is told how long each placement took.
+type Acked = Arc<dyn Fn(Duration) + Send + Sync>;
 
 /// Settings of a [`Storefront`].
 pub struct StorefrontBuilder {
     client: Client,
     name: String,
-    doubled: Option<u64>,
+    habits: Habits,
     orders_per_s: Option<f64>,
     gate: Option<Arc<Semaphore>>,
+    acked: Option<Acked>,
     in_flight_bytes: usize,
     retry_for: Duration,
     ids: Box<dyn FnMut() -> String + Send>,
@@ -43,7 +47,7 @@ pub struct StorefrontBuilder {
 impl fmt::Debug for StorefrontBuilder {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = formatter.debug_struct("StorefrontBuilder");
-        debug.field("name", &self.name).field("doubled", &self.doubled);
+        debug.field("name", &self.name).field("habits", &self.habits);
         debug.field("orders_per_s", &self.orders_per_s).finish_non_exhaustive()
     }
 }
@@ -60,7 +64,15 @@ impl StorefrontBuilder {
     /// comes at once or after a few other events. Unless set, none is.
     #[must_use]
     pub fn doubled(mut self, seed: u64) -> Self {
-        self.doubled = Some(seed);
+        self.habits.doubled = Some(seed);
+        self
+    }
+
+    /// Half of the wishes to cancel, chosen by this seed, come only behind up to a thousand other events, so that many
+    /// find their order decided. Unless set, all come where the file has them.
+    #[must_use]
+    pub fn hesitant(mut self, seed: u64) -> Self {
+        self.habits.hesitant = Some(seed);
         self
     }
 
@@ -77,6 +89,13 @@ impl StorefrontBuilder {
     #[must_use]
     pub fn gate(mut self, gate: Arc<Semaphore>) -> Self {
         self.gate = Some(gate);
+        self
+    }
+
+    /// Is called for each placement that is on disk, with the time from handing it over until that was known.
+    #[must_use]
+    pub fn on_placed(mut self, acked: impl Fn(Duration) + Send + Sync + 'static) -> Self {
+        self.acked = Some(Arc::new(acked));
         self
     }
 
@@ -114,8 +133,8 @@ impl StorefrontBuilder {
         let orders = Line::open(&self, topic::ORDERS).await?;
         let stock = Line::open(&self, topic::STOCK).await?;
         let pace = Pace { orders_per_s: self.orders_per_s, since: None, placed: 0, gate: self.gate };
-        let (doubled, ids, played) = (self.doubled, self.ids, Played::default());
-        Ok(Storefront { orders, stock, doubled, pace, ids, has_opened: false, played })
+        let (habits, ids, played) = (self.habits, self.ids, Played::default());
+        Ok(Storefront { orders, stock, habits, pace, acked: self.acked, ids, has_opened: false, played })
     }
 }
 
@@ -123,8 +142,9 @@ impl StorefrontBuilder {
 pub struct Storefront {
     orders: Line,
     stock: Line,
-    doubled: Option<u64>,
+    habits: Habits,
     pace: Pace,
+    acked: Option<Acked>,
     ids: Box<dyn FnMut() -> String + Send>,
     has_opened: bool,
     played: Played,
@@ -159,9 +179,10 @@ impl Storefront {
         StorefrontBuilder {
             client: client.clone(),
             name: group::STOREFRONT.to_owned(),
-            doubled: None,
+            habits: Habits::default(),
             orders_per_s: None,
             gate: None,
+            acked: None,
             in_flight_bytes: 2 << 20,
             retry_for: crate::retry::BUDGET,
             ids: Box::new(|| Uuid::now_v7().to_string()),
@@ -218,7 +239,7 @@ impl Storefront {
         // The last invoice of a run before this one: nobody knows whether it had settled.
         let mut unsettled: Option<Scene<'a>> = None;
         let mut has_said = false;
-        for cue in script(shop, self.doubled, by_invoice) {
+        for cue in script(shop, self.habits, by_invoice) {
             match cue {
                 Cue::Say { told, again } => {
                     if self.was_said(&told) {
@@ -275,11 +296,12 @@ impl Storefront {
             _ => (&mut self.orders, &mut played.requests),
         };
         *count += 1;
-        if matches!(told.event, Event::OrderPlaced(_)) && !again {
+        let is_placed = matches!(told.event, Event::OrderPlaced(_)) && !again;
+        if is_placed {
             self.pace.wait().await;
         }
         let record = record(told, (self.ids)());
-        line.say(record).await
+        line.say(record, self.acked.as_ref().filter(|_| is_placed)).await
     }
 
     async fn settle(&mut self) -> Result<(), Error> {
@@ -298,66 +320,6 @@ pub fn record(told: &Happening<'_>, id: String) -> Record {
         .content_type(CONTENT_TYPE)
         .correlation_id(told.key)
         .event_time_us(told.time_us)
-}
-
-/// One topic.
-struct Line {
-    producer: Producer,
-    /// How much of the script is in the log already, and left out.
-    left_out: u64,
-    in_flight: VecDeque<Ticket>,
-}
-
-impl Line {
-    async fn open(settings: &StorefrontBuilder, topic: &str) -> Result<Self, Error> {
-        let producer = settings
-            .client
-            .producer(topic)
-            .name(format!("{}.{topic}", settings.name))
-            .in_flight_bytes(settings.in_flight_bytes)
-            .retry_for(settings.retry_for)
-            .build()
-            .await?;
-        Ok(Self { left_out: producer.accepted_records(), producer, in_flight: VecDeque::new() })
-    }
-
-    /// Waits for the oldest when too many are unanswered: a record that is refused ends the storefront before the ones
-    /// behind it are too many, for from then on the log has not the beginning of the script.
-    async fn say(&mut self, record: Record) -> Result<(), Error> {
-        if self.in_flight.len() >= IN_FLIGHT_RECORDS_MAX
-            && let Some(oldest) = self.in_flight.pop_front()
-        {
-            oldest.await?;
-        }
-        self.in_flight.push_back(self.producer.send(record).await?);
-        Ok(())
-    }
-
-    /// Refuses a log that has more than the script.
-    fn is_through(&self) -> Result<(), Error> {
-        if self.left_out == 0 {
-            return Ok(());
-        }
-        let wrong = format!(
-            "the log has more of this storefront than there is to say producer={} more={}: play the same shop with the \
-             same settings, or take another name",
-            self.producer.producer_id(),
-            self.left_out
-        );
-        Err(Error::local(ErrorKind::Conflict, wrong))
-    }
-
-    /// Sends what is held and waits until everything is answered.
-    async fn settle(&mut self) -> Result<(), Error> {
-        if self.in_flight.is_empty() {
-            return Ok(());
-        }
-        self.producer.flush().await?;
-        for ticket in self.in_flight.drain(..) {
-            ticket.await?;
-        }
-        Ok(())
-    }
 }
 
 /// Places orders no faster than at a rate, and when somebody lets them come.

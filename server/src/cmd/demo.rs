@@ -1,13 +1,14 @@
 //! `tillroll demo`: a year of a real shop's orders goes through a broker, a payment gateway and five services, each a
 //! process of its own, while processes are killed and the gateway misbehaves; then everything is proven from the log.
 //!
-//! [`stage`] is the processes, [`chaos`] what goes wrong, [`seen`] what happened, [`told`] what is said of it. The
-//! proof is that of `tillroll saga check`; when it fails, or a brutal run did not reach what it must, the exit code is
-//! 1.
+//! [`stage`] is the processes, [`chaos`] what goes wrong, [`placing`] how the placements fared meanwhile, [`seen`] what
+//! happened, [`told`] what is said of it. The proof is that of `tillroll saga check`; when it fails, or a brutal run
+//! did not reach what it must, the exit code is 1.
 
 mod process;
 mod stage;
 mod chaos;
+mod placing;
 mod seen;
 mod told;
 
@@ -21,6 +22,7 @@ use std::{
 };
 
 use clap::Args;
+use tempfile::TempDir;
 use tillroll_client::saga::{
     check::Verdict,
     gateway,
@@ -34,8 +36,10 @@ use crate::cmd::{
     fail::{Code, Failure},
     out::Out,
     saga::check,
+    time,
 };
 use chaos::{Chaos, Level};
+use placing::Placements;
 use seen::Seen;
 use stage::{Setting, Stage};
 use told::Told;
@@ -52,6 +56,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
   tillroll demo --chaos none
   tillroll demo --chaos brutal --data online-retail.csv.zst --seed 7
   tillroll demo --sequential -o json                  each invoice to its end before the next
+  tillroll demo --chaos none --years 60 --rate 1000   a minute and a half of it, to measure
+  tillroll demo --chaos none --rate 50 --gateway-down 10s
 
 The orders are a cut of \"Online Retail\" (Chen, Sain and Guo, 2012; UCI Machine Learning Repository,
 DOI 10.24432/C5BW33, CC BY 4.0); --data takes the whole file. Everything happens in a temporary directory, removed
@@ -72,6 +78,12 @@ pub(crate) struct Demo {
     /// Orders that are placed a second; 0 means as many as the log takes
     #[arg(long, value_name = "ORDERS")]
     rate: Option<f64>,
+    /// Play the orders so many times over, in further years under numbers of their own
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    years: u32,
+    /// Send the gateway away for so long, once a third of the orders is placed: what happens to placements meanwhile?
+    #[arg(long, value_name = "TIME", value_parser = time::span, conflicts_with = "sequential")]
+    gateway_down: Option<Duration>,
     /// Keep the log and the ledger in this directory
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
@@ -80,36 +92,24 @@ pub(crate) struct Demo {
 /// Runs `tillroll demo`.
 pub(crate) async fn run(demo: Demo, out: Out) -> Result<(), Failure> {
     let began = Instant::now();
-    let shop = match &demo.data {
-        Some(path) => Shop::read(path),
-        None => Shop::read_from(CUT),
-    };
-    let shop = shop.map_err(|error| Failure::new(Code::Refused, error.to_string()))?;
-    let temporary = match &demo.keep {
-        Some(_) => None,
-        None => Some(
-            tempfile::Builder::new()
-                .prefix("tillroll-demo-")
-                .tempdir()
-                .map_err(|error| Failure::io("making a temporary directory", &error))?,
-        ),
-    };
-    let directory = match (&demo.keep, &temporary) {
-        (Some(keep), _) => {
-            std::fs::create_dir_all(keep).map_err(|error| Failure::io(keep.display(), &error))?;
-            keep.as_path()
-        }
-        (None, Some(temporary)) => temporary.path(),
-        (None, None) => Path::new("."),
-    };
-    let level = if demo.sequential { Level::None } else { demo.chaos };
+    let level = demo.level()?;
+    let shop = demo.shop()?;
+    let place = Place::new(demo.keep.as_deref())?;
     let plan = level.plan();
-    let setting = Setting { behaviour: plan.behaviour.to_owned(), seed: demo.seed, deadline: plan.deadline };
+    // Orders wait for a gateway that is away instead of being cancelled meanwhile.
+    let deadline = plan.deadline + demo.gateway_down.unwrap_or_default();
+    let setting = Setting { behaviour: plan.behaviour.to_owned(), seed: demo.seed, deadline };
+    let placements = Placements::default();
     let told = Told::new(out, demo.seed, &shop);
-    let mut stage = Stage::set(directory, &setting).await?;
+    let mut stage = Stage::set(place.path(), &setting).await?;
     told.begun(&stage)?;
-    let mut chaos = Chaos::new(plan, setting, directory, |line| told.happened(line));
-    let played = Box::pin(play(&demo, &shop, &mut stage, &mut chaos, &told)).await?;
+    let mut chaos = Chaos::new(plan, setting, place.path(), |line| told.happened(line));
+    let storefront = Box::pin(demo.storefront(&stage, chaos.in_waves(), &placements)).await?;
+    let played = if demo.sequential {
+        Box::pin(play_by_invoice(storefront, &shop, &mut stage, &told)).await?
+    } else {
+        Box::pin(play(&demo, storefront, &shop, (&mut stage, &mut chaos), (&told, &placements))).await?
+    };
     told.placed(&played);
     come_to_rest(&mut stage, &mut chaos).await?;
     let verdict = prove(&stage, &shop).await?;
@@ -120,6 +120,7 @@ pub(crate) async fn run(demo: Demo, out: Out) -> Result<(), Failure> {
         seconds: began.elapsed().as_secs_f64(),
         verdict,
         seen,
+        placing: placements.taken(),
         counts,
         reports: stage.services.iter().map(process::Process::total).chain(chaos.others.iter().cloned()).collect(),
         injected: chaos.injected.clone(),
@@ -130,45 +131,97 @@ pub(crate) async fn run(demo: Demo, out: Out) -> Result<(), Failure> {
     cleared
 }
 
+impl Demo {
+    fn level(&self) -> Result<Level, Failure> {
+        let level = if self.sequential { Level::None } else { self.chaos };
+        if self.gateway_down.is_some() && level != Level::None {
+            let wrong = "with other things going wrong nobody could tell what the gateway's absence does";
+            return Err(Failure::usage(wrong).hint("add --chaos none"));
+        }
+        Ok(level)
+    }
+
+    fn shop(&self) -> Result<Shop, Failure> {
+        let shop = match &self.data {
+            Some(path) => Shop::read(path),
+            None => Shop::read_from(CUT),
+        };
+        Ok(shop.map_err(|error| Failure::new(Code::Refused, error.to_string()))?.years(self.years))
+    }
+
+    async fn storefront(
+        &self,
+        stage: &Stage,
+        in_waves: Option<Arc<Semaphore>>,
+        placements: &Placements,
+    ) -> Result<Storefront, Failure> {
+        let mut storefront = Storefront::builder(&stage.client).on_placed(placements.listener());
+        if let Some(rate) = self.rate.filter(|rate| *rate > 0.0 && !self.sequential) {
+            storefront = storefront.orders_per_s(rate);
+        }
+        if let Some(gate) = in_waves {
+            // With a wave's end in between, who hesitates to cancel comes too late.
+            storefront = storefront.gate(gate).hesitant(self.seed);
+        }
+        if !self.sequential {
+            storefront = storefront.doubled(self.seed);
+        }
+        Ok(storefront.open().await?)
+    }
+}
+
+/// Where everything of a run is kept.
+enum Place {
+    /// Until the end of the run.
+    Temporary(TempDir),
+    Kept(PathBuf),
+}
+
+impl Place {
+    fn new(keep: Option<&Path>) -> Result<Self, Failure> {
+        let Some(keep) = keep else {
+            let temporary = tempfile::Builder::new().prefix("tillroll-demo-").tempdir();
+            return Ok(Self::Temporary(
+                temporary.map_err(|error| Failure::io("making a temporary directory", &error))?,
+            ));
+        };
+        std::fs::create_dir_all(keep).map_err(|error| Failure::io(keep.display(), &error))?;
+        Ok(Self::Kept(keep.to_owned()))
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Temporary(directory) => directory.path(),
+            Self::Kept(path) => path,
+        }
+    }
+}
+
 /// Places all orders, while what is planned goes wrong.
 async fn play(
     demo: &Demo,
+    storefront: Storefront,
     shop: &Shop,
-    stage: &mut Stage,
-    chaos: &mut Chaos<'_>,
-    told: &Told,
+    (stage, chaos): (&mut Stage, &mut Chaos<'_>),
+    (told, placements): (&Told, &Placements),
 ) -> Result<Played, Failure> {
-    let mut storefront = Storefront::builder(&stage.client);
-    if let Some(rate) = demo.rate.filter(|rate| *rate > 0.0 && !demo.sequential) {
-        storefront = storefront.orders_per_s(rate);
-    }
-    let gate = Arc::new(Semaphore::new(0));
-    if chaos.in_waves() {
-        storefront = storefront.gate(gate.clone());
-    }
-    if !demo.sequential {
-        storefront = storefront.doubled(demo.seed);
-    }
-    let storefront = storefront.open().await?;
-    let client = stage.client.clone();
-    let opening = shop.opening.len() as u64;
-    let stocked = async { stage::stocked(&client, opening).await };
-    if demo.sequential {
-        let settled = |_| stage::at_rest(&client);
-        let playing = Box::pin(storefront.play_by_invoice(shop, stocked, settled));
-        return tokio::select! {
-            played = playing => played,
-            wrong = watch(stage, told) => Err(wrong),
-        };
-    }
+    let (client, orders) = (stage.client.clone(), shop.orders.len());
     let is_over = AtomicBool::new(false);
     let playing = async {
+        let stocked = stage::stocked(&client, shop.opening.len() as u64);
         let played = Box::pin(storefront.play(shop, stocked)).await;
         is_over.store(true, Ordering::Relaxed);
         played
     };
     let wrong = async {
-        chaos.run(stage, (&gate, shop.orders.len()), || is_over.load(Ordering::Relaxed)).await?;
+        if let Some(time) = demo.gateway_down {
+            placements.until(orders / 3).await;
+            placements.disturb();
+            chaos.gateway_down(stage, time).await?;
+            placements.calm();
+        } else {
+            chaos.run(stage, orders, || is_over.load(Ordering::Relaxed)).await?;
+        }
         while !is_over.load(Ordering::Relaxed) {
             chaos.revive(stage).await?;
             told.show(stage);
@@ -178,6 +231,23 @@ async fn play(
     };
     let (played, ()) = tokio::try_join!(playing, wrong)?;
     Ok(played)
+}
+
+/// Places each invoice when everything that came of the one before is done.
+async fn play_by_invoice(
+    storefront: Storefront,
+    shop: &Shop,
+    stage: &mut Stage,
+    told: &Told,
+) -> Result<Played, Failure> {
+    let client = stage.client.clone();
+    let stocked = stage::stocked(&client, shop.opening.len() as u64);
+    let settled = |_| stage::at_rest(&client);
+    let playing = Box::pin(storefront.play_by_invoice(shop, stocked, settled));
+    tokio::select! {
+        played = playing => played,
+        wrong = watch(stage, told) => Err(wrong),
+    }
 }
 
 /// Looks at the processes until one ends by itself.

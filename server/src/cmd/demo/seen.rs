@@ -1,7 +1,10 @@
 //! What happened in a run, as the log tells it: how long orders took, and what was met on the way. The proof is the
 //! checker's; nothing here decides whether a run was good.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
@@ -15,6 +18,8 @@ use crate::cmd::fail::Failure;
 
 /// Longest time that is told apart, in microseconds: a day.
 const TIME_US_MAX: u64 = 86_400_000_000;
+/// How long orders come in before it is measured how many are done.
+pub(super) const WARM_UP: Duration = Duration::from_secs(10);
 
 /// What is known of an order.
 #[derive(Debug, Default)]
@@ -22,6 +27,7 @@ struct Course {
     placed_us: Option<i64>,
     decided_us: Option<i64>,
     fulfilled_us: Option<i64>,
+    cancelled_us: Option<i64>,
     authorized: Option<u64>,
     authorized_us: i64,
     is_cancelling: bool,
@@ -109,6 +115,7 @@ impl Seen {
             Event::RefundProcessed(_) => self.refunds += 1,
             Event::InventoryReserved(_) => course.is_late |= course.decided_us.is_some_and(|at| at < time_us),
             Event::OrderFulfilled(_) => course.fulfilled_us = Some(time_us),
+            Event::OrderCancelled(_) => course.cancelled_us = Some(time_us),
             _ => {}
         }
     }
@@ -162,7 +169,19 @@ impl Seen {
         count * 1_000_000 / us.max(1)
     }
 
-    /// The same as objects.
+    /// Orders that were done each second while others came in, the first seconds apart, and over how many seconds; none
+    /// when that is less than one.
+    pub(super) fn sustained(&self) -> Option<(u64, u64)> {
+        let placed = || self.orders.values().filter_map(|course| course.placed_us);
+        let from = placed().min()? + i64::try_from(WARM_UP.as_micros()).ok()?;
+        let until = placed().max()?;
+        let seconds = u64::try_from(until - from).ok()? / 1_000_000;
+        let done = self.orders.values().filter_map(|course| course.fulfilled_us.or(course.cancelled_us));
+        let count = done.filter(|at| (from..until).contains(at)).count() as u64;
+        (seconds > 0).then(|| (count * 1_000_000 / u64::try_from(until - from).unwrap_or(u64::MAX), seconds))
+    }
+
+    /// The times as objects.
     pub(super) fn times(&self) -> (Value, Value) {
         let object = |times: &Histogram<u64>| json!({ "p50": ms(times, 0.5), "p99": ms(times, 0.99) });
         (object(&self.placed_to_decided), object(&self.placed_to_fulfilled))

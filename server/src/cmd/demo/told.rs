@@ -11,7 +11,8 @@ use tillroll_client::saga::{check::Verdict, gateway::Counts, retail::Shop, store
 
 use super::{
     chaos::{Injected, Level},
-    seen::Seen,
+    placing::Taken,
+    seen::{Seen, WARM_UP},
     stage::Stage,
 };
 use crate::cmd::{
@@ -39,6 +40,7 @@ pub(super) struct Ending {
     pub(super) seconds: f64,
     pub(super) verdict: Verdict,
     pub(super) seen: Seen,
+    pub(super) placing: Taken,
     pub(super) counts: Counts,
     /// Of all services, those that were killed or taken over included.
     pub(super) reports: Vec<Report>,
@@ -140,6 +142,8 @@ impl Ending {
             },
             "events": counts.events,
             "orders_per_s": met.orders_per_s(),
+            "sustained": met.sustained().map(|(rate, seconds)| json!({ "orders_per_s": rate, "seconds": seconds })),
+            "order_placed_ack_ms": self.placing.object(),
             "placed_to_decided_ms": decided,
             "placed_to_fulfilled_ms": fulfilled,
             "seconds": (self.seconds * 10.0).round() / 10.0,
@@ -259,6 +263,17 @@ fn words(ending: &Ending) -> String {
          {shipped_most})",
         seen.orders_per_s()
     ));
+    if let Some((rate, seconds)) = seen.sustained() {
+        lines.push(format!("sustained {rate} orders/s over {seconds} s, the first {} s apart", WARM_UP.as_secs()));
+    }
+    if !ending.placing.disturbed.is_empty() {
+        let (calm, down) = ending.placing.p99();
+        lines.push(format!(
+            "placing   {down} ms p99 for {} orders while the gateway was away, {calm} ms p99 for {} with it",
+            count(ending.placing.disturbed.len() as u64),
+            count(ending.placing.undisturbed.len() as u64)
+        ));
+    }
     let judged = ending.verdict.judged.len();
     let proof = if ending.verdict.holds() {
         format!(
