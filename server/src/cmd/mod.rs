@@ -144,7 +144,7 @@ fn client(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure
     done
 }
 
-/// Ends the work at Ctrl-C.
+/// Ends the work at Ctrl-C, and when the process is asked to end: what it started is ended with it.
 async fn unless_interrupted(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     tokio::select! {
         done = work => done,
@@ -152,10 +152,11 @@ async fn unless_interrupted(work: impl Future<Output = Result<(), Failure>>) -> 
     }
 }
 
-/// Resolves at Ctrl-C; never where it cannot be heard.
+/// Resolves at a signal that ends; never where none can be heard.
 async fn interrupt() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
+    match signals::Signals::new() {
+        Ok(mut signals) => _ = signals.next().await,
+        Err(_) => std::future::pending().await,
     }
 }
 

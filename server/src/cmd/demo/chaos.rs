@@ -16,12 +16,16 @@ use tokio::sync::Semaphore;
 
 use super::{
     process::Process,
-    stage::{Setting, Stage},
+    stage::{self, Setting, Stage},
 };
 use crate::cmd::{fail::Failure, saga::report::Report};
 
-/// How long somebody may take to have work in flight, or to be taken over.
+/// How long somebody may take to have work in flight.
 const WITHIN: Duration = Duration::from_secs(5);
+/// How long somebody may take to get partitions, or to notice that they are gone.
+const MOVED_WITHIN: Duration = Duration::from_mins(1);
+/// How long those who wait for a process that stands still may take to say so.
+const SAID_WITHIN: Duration = Duration::from_millis(200);
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_millis(3);
 /// How long a member that only visits stays, at the least.
@@ -92,7 +96,7 @@ impl Level {
                 // About one append is found in the log by its retry for each of these.
                 broker_kills: 44,
                 takeovers: 18,
-                visits: 5,
+                visits: 8,
                 away: Duration::from_secs(6),
                 deadline: Duration::from_secs(4),
                 in_waves: true,
@@ -141,12 +145,14 @@ pub(super) struct Injected {
     pub(super) takeovers: u64,
     /// Second members that came and left.
     pub(super) visits: u64,
+    /// Times that partitions moved from one member to another.
+    pub(super) rebalances: u64,
     /// Times that the gateway was away.
     pub(super) gateway_away: u64,
     /// Times that the gateway fell over by itself.
     pub(super) gateway_fell_over: u64,
-    /// Milliseconds from a kill until the process took work again, in all.
-    pub(super) down_ms: u64,
+    /// Milliseconds from the start after a kill until the process listened, or held partitions, in all.
+    pub(super) back_ms: u64,
 }
 
 impl Injected {
@@ -238,54 +244,77 @@ impl<'a> Chaos<'a> {
     }
 
     async fn kill_broker(&mut self, stage: &mut Stage) -> Result<bool, Failure> {
-        let services: &[Process] = &stage.services;
-        let busy = |_: &Process| services.iter().any(|it| it.report().is_some_and(|it| it.appends_in_flight > 0));
-        let killed = kill_when(&mut stage.broker, busy).await?;
-        self.again(&mut stage.broker, killed).await
+        let killed = kill_when(&mut stage.broker, &stage.services, |it| it.appends_in_flight > 0).await?;
+        if killed {
+            let since = self.start_again(&mut stage.broker).await?;
+            self.is_back(&stage.broker, since);
+        }
+        Ok(killed)
     }
 
     async fn kill_gateway(&mut self, stage: &mut Stage) -> Result<bool, Failure> {
-        let payment = stage.services.iter().find(|it| it.name.starts_with(group::PAYMENT));
-        let busy = |_: &Process| payment.and_then(Process::report).is_some_and(|it| it.calls_in_flight > 0);
-        if !stage.gateway.is_running() {
-            return Ok(false);
-        }
-        let killed = kill_when(&mut stage.gateway, busy).await?;
-        self.again(&mut stage.gateway, killed).await
-    }
-
-    async fn kill_service(&mut self, stage: &mut Stage, service: usize) -> Result<bool, Failure> {
-        let process = &mut stage.services[service];
-        let killed = kill_when(process, |it| it.report().is_some_and(|report| report.is_busy())).await?;
-        self.again(process, killed).await
-    }
-
-    async fn again(&mut self, process: &mut Process, killed: bool) -> Result<bool, Failure> {
+        let payment = stage.services.iter().position(|it| it.name.starts_with(group::PAYMENT));
+        let Some(payment) = payment.filter(|_| stage.gateway.is_running()) else { return Ok(false) };
+        let payment = std::slice::from_ref(&stage.services[payment]);
+        let killed = kill_when(&mut stage.gateway, payment, |it| it.calls_in_flight > 0).await?;
         if killed {
-            let (pid, since) = (process.pid(), Instant::now());
-            tokio::time::sleep(Duration::from_millis(self.dice.random_range(0..200))).await;
-            process.start_again().await?;
-            let down = since.elapsed();
-            *self.injected.kills.entry(process.name.clone()).or_default() += 1;
-            self.injected.down_ms += u64::try_from(down.as_millis()).unwrap_or(u64::MAX);
-            (self.tell)(&format!("SIGKILL   {} pid {pid}, back after {} ms", process.name, down.as_millis()));
+            let since = self.start_again(&mut stage.gateway).await?;
+            self.is_back(&stage.gateway, since);
         }
         Ok(killed)
+    }
+
+    /// Kills a service that stands still with inputs in hand: the log says, after it was stopped, that they are not
+    /// done.
+    async fn kill_service(&mut self, stage: &mut Stage, service: usize) -> Result<bool, Failure> {
+        let begun = Instant::now();
+        while begun.elapsed() < WITHIN {
+            let process = &mut stage.services[service];
+            if process.report().is_some_and(|report| report.is_busy()) {
+                let paused = process.pause()?;
+                if stage::lag(&stage.client, group::ALL[service]).await? > 0 {
+                    process.kill().await?;
+                    let since = self.start_again(process).await?;
+                    let process = &stage.services[service];
+                    until(MOVED_WITHIN, || process.report().is_some_and(|it| it.moves > 0)).await;
+                    self.is_back(process, since);
+                    return Ok(true);
+                }
+                paused.go_on()?;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(false)
+    }
+
+    /// Starts a process again a little later; gives when.
+    async fn start_again(&mut self, process: &mut Process) -> Result<Instant, Failure> {
+        tokio::time::sleep(Duration::from_millis(self.dice.random_range(0..200))).await;
+        let since = Instant::now();
+        process.start_again().await?;
+        Ok(since)
+    }
+
+    fn is_back(&mut self, process: &Process, since: Instant) {
+        let ms = since.elapsed().as_millis();
+        *self.injected.kills.entry(process.name.clone()).or_default() += 1;
+        self.injected.back_ms += u64::try_from(ms).unwrap_or(u64::MAX);
+        (self.tell)(&format!("SIGKILL   {}, back {ms} ms after its start as pid {}", process.name, process.pid()));
     }
 
     /// Another process joins as the same member while the old one stands still with work in hand, as in a long pause.
     /// Then the old one goes on, for as long as it does not know; what it appends is refused, and it ends by itself.
     async fn take_over(&mut self, stage: &mut Stage, service: usize) -> Result<bool, Failure> {
         let name = stage.services[service].name.clone();
-        if !until(|| stage.services[service].report().is_some_and(|it| it.is_busy())).await {
+        if !until(WITHIN, || stage.services[service].report().is_some_and(|it| it.is_busy())).await {
             return Ok(false);
         }
         let begun = stage.services[service].pause()?;
         let newer = stage.start_service(self.directory, &self.setting, group::ALL[service], &name).await?;
-        let has_come = until(|| newer.report().is_some_and(|it| it.assignments > 0)).await;
+        let has_come = until(MOVED_WITHIN, || newer.report().is_some_and(|it| it.moves > 0)).await;
         begun.go_on()?;
         let mut older = std::mem::replace(&mut stage.services[service], newer);
-        let ended = until(|| !older.is_running()).await;
+        let ended = until(MOVED_WITHIN, || !older.is_running()).await;
         self.others.push(older.total());
         self.injected.takeovers += u64::from(ended && has_come);
         if !ended {
@@ -301,13 +330,19 @@ impl<'a> Chaos<'a> {
         let mut guest = stage.start_service(self.directory, &self.setting, group::ALL[service], &member).await?;
         // The inventory has one member that works; a second one stands by.
         let is_shared = group::ALL[service] != group::INVENTORY;
-        let came = !is_shared || until(|| guest.report().is_some_and(|it| it.assignments > 0)).await;
+        let came = is_shared && until(MOVED_WITHIN, || guest.report().is_some_and(|it| it.moves > 0)).await;
         tokio::time::sleep(VISIT + Duration::from_millis(self.dice.random_range(0..300))).await;
+        let host = &stage.services[service];
+        let before = host.total().moves;
         guest.end().await?;
         self.others.push(guest.total());
-        self.injected.visits += u64::from(came);
+        self.injected.visits += 1;
+        if came {
+            let is_back = until(MOVED_WITHIN, || host.total().moves > before).await;
+            self.injected.rebalances += 1 + u64::from(is_back);
+        }
         (self.tell)(&format!("visit     {member} came and left"));
-        Ok(came)
+        Ok(came || !is_shared)
     }
 
     async fn send_gateway_away(&mut self, stage: &mut Stage) -> Result<bool, Failure> {
@@ -330,12 +365,26 @@ impl<'a> Chaos<'a> {
     }
 }
 
-/// Kills a process at a moment when it has work in flight; false when there was no such moment in time.
-async fn kill_when(process: &mut Process, is_busy: impl Fn(&Process) -> bool) -> Result<bool, Failure> {
-    let since = Instant::now();
-    while since.elapsed() < WITHIN {
-        if is_busy(process) && process.kill_if(&is_busy).await? {
-            return Ok(true);
+/// Stops a process that others wait for, and kills it when one of them says after that that it waits; false when there
+/// was no such moment in time.
+async fn kill_when(
+    process: &mut Process,
+    others: &[Process],
+    waits: impl Fn(&Report) -> bool,
+) -> Result<bool, Failure> {
+    let begun = Instant::now();
+    let is_waiting = |it: &Process| it.report().is_some_and(|report| waits(&report));
+    while begun.elapsed() < WITHIN {
+        if others.iter().any(is_waiting) {
+            let paused = process.pause()?;
+            let before: Vec<u64> = others.iter().map(Process::report_count).collect();
+            // The first one after the stop may have been written before it.
+            let has_news = |(it, before): (&Process, &u64)| it.report_count() > before + 1 && is_waiting(it);
+            if until(SAID_WITHIN, || others.iter().zip(&before).any(has_news)).await {
+                process.kill().await?;
+                return Ok(true);
+            }
+            paused.go_on()?;
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
@@ -343,9 +392,9 @@ async fn kill_when(process: &mut Process, is_busy: impl Fn(&Process) -> bool) ->
 }
 
 /// Waits until something is so; false when it is not in time.
-async fn until(mut is_so: impl FnMut() -> bool) -> bool {
-    let since = Instant::now();
-    while since.elapsed() < WITHIN {
+async fn until(within: Duration, mut is_so: impl FnMut() -> bool) -> bool {
+    let begun = Instant::now();
+    while begun.elapsed() < within {
         if is_so() {
             return true;
         }

@@ -24,15 +24,19 @@ const END_WITHIN: Duration = Duration::from_secs(30);
 const STARTS_MAX: u32 = 20;
 const START_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// A report older than this says nothing of now.
-const REPORT_IS_NEWS: Duration = Duration::from_millis(100);
+const REPORT_IS_NEWS: Duration = Duration::from_secs(1);
 /// Lines that are kept of what a process said, for whoever asks why it ended.
 const SAID_MAX: usize = 20;
 
 /// What is known of a process.
 #[derive(Debug, Default)]
 struct Known {
+    /// The process that reports count of; what an older one said comes too late.
+    pid: u32,
     /// The newest report, and when it came.
     report: Option<(Report, Instant)>,
+    /// How many came.
+    reports: u64,
     /// Reports of processes before this one, added up.
     past: Report,
     said: Vec<String>,
@@ -72,7 +76,8 @@ impl Process {
         };
         let (ready, is_ready) = oneshot::channel();
         tokio::spawn(hear(stderr, known.clone(), ready));
-        tokio::spawn(take_reports(stdout, known.clone()));
+        lock(&known).pid = pid;
+        tokio::spawn(take_reports(stdout, known.clone(), pid));
         let address = tokio::time::timeout(READY_WITHIN, is_ready).await;
         let address = address.map_err(|_| Failure::plain(format!("{name} took more than a minute to start")))?;
         let address = address.map_err(|_| {
@@ -113,17 +118,9 @@ impl Process {
         total
     }
 
-    /// SIGKILL at a moment when it has work in flight: it is stopped, looked at, and goes on when it has none. Whether
-    /// it was killed.
-    pub(super) async fn kill_if(&mut self, is_busy: impl FnOnce(&Self) -> bool) -> Result<bool, Failure> {
-        self.signal(Signal::STOP)?;
-        let busy = is_busy(self);
-        if busy {
-            self.kill().await?;
-        } else {
-            self.signal(Signal::CONT)?;
-        }
-        Ok(busy)
+    /// How many reports came so far.
+    pub(super) fn report_count(&self) -> u64 {
+        lock(&self.known).reports
     }
 
     /// SIGSTOP: it stands still until it is told to go on.
@@ -178,6 +175,7 @@ impl Process {
     /// The process is gone; what it reported last belongs to the past.
     fn close_book(&mut self) {
         let mut known = lock(&self.known);
+        known.pid = 0;
         if let Some((report, _)) = known.report.take() {
             known.past.add(&report);
         }
@@ -231,11 +229,15 @@ async fn hear(stderr: impl AsyncRead + Unpin, known: Arc<Mutex<Known>>, ready: o
 }
 
 /// Takes its reports from standard output.
-async fn take_reports(stdout: impl AsyncRead + Unpin, known: Arc<Mutex<Known>>) {
+async fn take_reports(stdout: impl AsyncRead + Unpin, known: Arc<Mutex<Known>>, pid: u32) {
     let mut lines = BufReader::new(stdout).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        if let Ok(report) = serde_json::from_str(&line) {
-            lock(&known).report = Some((report, Instant::now()));
+        let mut known = lock(&known);
+        if let Ok(report) = serde_json::from_str(&line)
+            && known.pid == pid
+        {
+            known.report = Some((report, Instant::now()));
+            known.reports += 1;
         }
     }
 }

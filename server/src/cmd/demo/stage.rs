@@ -152,6 +152,11 @@ async fn standing(client: &Client) -> Result<Vec<(u64, u64)>, Failure> {
     Ok(standing)
 }
 
+/// How much a group has not done.
+pub(super) async fn lag(client: &Client, name: &str) -> Result<u64, Failure> {
+    Ok(client.groups().get(name).await?.cursors.iter().map(|cursor| cursor.lag_records).sum())
+}
+
 /// Waits until so many changes of the stock are answered.
 pub(super) async fn stocked(client: &Client, changes: u64) -> Result<(), Failure> {
     let mut reader = client.reader(topic::INVENTORY).follow(true).open().await?;

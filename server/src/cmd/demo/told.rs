@@ -89,7 +89,11 @@ impl Ending {
             aim("double placements", 300, seen.placed_again),
             aim("appends answered as duplicates", 20, total.duplicates),
             aim("appends refused by a fence", 20, total.fenced),
-            aim("rebalances", 50, total.assignments),
+            aim("rebalances", 50, self.injected.rebalances),
+            aim("reports of the gateway that came late", 1, counts.reports_late),
+            aim("reports of the gateway that came twice", 1, counts.reports_doubled),
+            aim("reports of the gateway out of order", 1, counts.reports_out_of_order),
+            aim("falls of the gateway", 1, counts.fell_over),
         ]);
         aims
     }
@@ -123,7 +127,7 @@ impl Ending {
                 "visits": self.injected.visits,
                 "gateway_away": self.injected.gateway_away,
                 "gateway_fell_over": self.injected.gateway_fell_over,
-                "down_ms": self.injected.down_ms,
+                "back_ms": self.injected.back_ms,
                 "planned_and_missed": self.missed,
                 "gateway": self.counts.injected,
                 "declines": met.declines,
@@ -136,7 +140,7 @@ impl Ending {
                 "placed_again": met.placed_again,
                 "duplicate_appends": total.duplicates,
                 "fenced_appends": total.fenced,
-                "rebalances": total.assignments,
+                "rebalances": self.injected.rebalances,
                 "rebuilds": total.rebuilds,
                 "snapshots_used": total.snapshots_used,
             },
@@ -292,14 +296,16 @@ fn words(ending: &Ending) -> String {
 /// What was injected, and what it cost.
 fn injected(ending: &Ending, total: &Report) -> String {
     let (injected, gateway, seen) = (&ending.injected, &ending.counts.injected, &ending.seen);
-    let mean_ms = injected.down_ms / injected.kill_count().max(1);
+    let mean_ms = injected.back_ms / injected.kill_count().max(1);
+    let misreports = gateway.reports_late + gateway.reports_doubled + gateway.reports_out_of_order;
     let row = |what: &str, met: u64, cost: String| vec![json!(what), json!(met), json!(cost)];
     let rows = vec![
-        row("SIGKILLs with work in flight", injected.kill_count(), format!("{mean_ms} ms until it works again")),
+        row("SIGKILLs with work in flight", injected.kill_count(), format!("{mean_ms} ms from start to work")),
         row("members taken over", injected.takeovers, format!("{} appends fenced", count(total.fenced))),
-        row("second members", injected.visits, format!("{} times partitions came", count(total.assignments))),
+        row("second members", injected.visits, format!("{} rebalances", count(injected.rebalances))),
         row("gateway away", injected.gateway_away + injected.gateway_fell_over, "payments wait".to_owned()),
         row("timeouts after charging", gateway.timed_out, format!("{} asked again by key", count(gateway.repeated))),
+        row("reports late, twice or out of order", misreports, "taken as they come".to_owned()),
         row("declines", seen.declines, "orders cancelled".to_owned()),
         row("deadlines", seen.deadlines, format!("{} successes came too late", count(seen.late_successes()))),
         row("appends of unknown outcome", total.duplicates, "found in the log by their retry".to_owned()),

@@ -26,8 +26,8 @@ pub(crate) struct Report {
     pub(crate) refused: BTreeMap<String, u64>,
     /// Times that its state was made again from the log.
     pub(crate) rebuilds: u64,
-    /// Times that partitions came to it.
-    pub(crate) assignments: u64,
+    /// Times that partitions came to it, or went.
+    pub(crate) moves: u64,
     /// Timers that fired.
     pub(crate) timers_fired: u64,
     /// Timers that run.
@@ -58,7 +58,7 @@ impl Report {
             (&mut self.duplicates, other.duplicates),
             (&mut self.fenced, other.fenced),
             (&mut self.rebuilds, other.rebuilds),
-            (&mut self.assignments, other.assignments),
+            (&mut self.moves, other.moves),
             (&mut self.timers_fired, other.timers_fired),
             (&mut self.snapshots_used, other.snapshots_used),
             (&mut self.snapshots_refused, other.snapshots_refused),

@@ -160,7 +160,7 @@ fn line(service: &str, member: &str, done: &Statistics) -> String {
         fenced: done.refusals.iter().filter(|(reason, _)| is_fence(reason)).map(|(_, count)| count).sum(),
         refused: done.refusals.iter().filter(|(reason, _)| !is_fence(reason)).map(|(r, n)| (r.clone(), *n)).collect(),
         rebuilds: done.rebuilds,
-        assignments: done.rebalances,
+        moves: done.rebalances,
         timers_fired: done.timers_fired,
         timers: done.timers,
         steps_in_flight: done.steps_in_flight,
