@@ -4,6 +4,7 @@
 //! word for word where it is an interface.
 
 mod shell;
+mod stage;
 mod inside;
 mod newcomer;
 mod broker;
@@ -16,3 +17,4 @@ mod group;
 mod explained;
 mod demo;
 mod saga;
+mod points;
