@@ -18,3 +18,4 @@ mod explained;
 mod demo;
 mod saga;
 mod points;
+mod keys;

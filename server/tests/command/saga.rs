@@ -6,7 +6,7 @@ use tillroll_client::saga::payload::group;
 use crate::stage::Stage;
 
 /// A few invoices of the file, with a return.
-const SHOP: &str = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country
+pub(crate) const SHOP: &str = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country
 1,A,one,3,2011-01-01 08:00:00,1.50,7,France
 1,POST,postage,1,2011-01-01 08:00:00,4.00,7,France
 2,A,one,2,2011-01-01 08:01:00,1.50,8,France
