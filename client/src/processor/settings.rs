@@ -23,8 +23,8 @@ pub enum OnMalformed {
     /// The processor stops and names the place.
     #[default]
     Stop,
-    /// It is skipped, counted and named; see [`Statistics::malformed`]. It has to stay so for as long as the input is in
-    /// the log: whoever makes a state meets it again.
+    /// It is skipped, counted and named; see [`Statistics::malformed`]. It has to stay so for as long as the input is
+    /// in the log: whoever makes a state meets it again.
     Skip,
 }
 

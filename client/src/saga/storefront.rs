@@ -21,7 +21,7 @@ use super::{
     payload::{Event, group, topic},
     retail::{Happening, Scene, Shop},
 };
-use crate::{Client, Error, ErrorKind, Record, processor::Fact as _};
+use crate::{Client, Error, ErrorKind, ProducerBuilder, Record, processor::Fact as _};
 use line::Line;
 use script::{Cue, Habits, script};
 
@@ -130,11 +130,16 @@ impl StorefrontBuilder {
             let wrong = format!("orders per second are a number above 0 orders_per_s={rate}");
             return Err(Error::local(ErrorKind::InvalidInput, wrong));
         }
-        let orders = Line::open(&self, topic::ORDERS).await?;
-        let stock = Line::open(&self, topic::STOCK).await?;
+        let orders = Line::open(self.producer(topic::ORDERS)).await?;
+        let stock = Line::open(self.producer(topic::STOCK)).await?;
         let pace = Pace { orders_per_s: self.orders_per_s, since: None, placed: 0, gate: self.gate };
         let (habits, ids, played) = (self.habits, self.ids, Played::default());
         Ok(Storefront { orders, stock, habits, pace, acked: self.acked, ids, has_opened: false, played })
+    }
+
+    fn producer(&self, topic: &str) -> ProducerBuilder {
+        let producer = self.client.producer(topic).name(format!("{}.{topic}", self.name));
+        producer.in_flight_bytes(self.in_flight_bytes).retry_for(self.retry_for)
     }
 }
 

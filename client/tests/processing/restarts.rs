@@ -71,8 +71,8 @@ async fn snapshots_that_are_taken_under_way_are_followed_by_what_came_after() {
     prove(&fake, said, false).await;
 }
 
-/// Once a snapshot was finished at the first of two blocks that came to the log in one append, though it stood for both:
-/// outputs of the second were applied again.
+/// Once a snapshot was finished at the first of two blocks that came to the log in one append, though it stood for
+/// both: outputs of the second were applied again.
 #[tokio::test]
 async fn a_snapshot_stands_for_what_it_says_also_when_an_append_was_refused() {
     let fake = Fake::start(1).await;

@@ -86,14 +86,28 @@ fn of<'a>(shop: &'a Shop, topic: &str) -> Vec<Happening<'a>> {
 async fn what_happens_in_a_shop_is_in_the_log_once_and_in_order() {
     let fake = Fake::start(1).await;
     let shop = Arc::new(shop(100));
-    let open = storefront(&fake).await.open().await.expect("open");
+    let placements = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&placements);
+    let builder = storefront(&fake).await.hesitant(SEED);
+    let builder = builder.on_placed(move |_| _ = counted.fetch_add(1, Ordering::Relaxed));
     let played = {
         let shop = Arc::clone(&shop);
         // It may be a task of its own.
-        tokio::spawn(async move { open.play(&shop, stocked()).await }).await.expect("it ends").expect("played")
+        tokio::spawn(async move { builder.open().await.expect("open").play(&shop, stocked()).await })
+            .await
+            .expect("it ends")
+            .expect("played")
     };
     assert_eq!(played, Played { opening: 7, orders: 100, requests: 20, stock_changes: 20, ..Played::default() });
-    check(&told(&fake, topic::ORDERS).await, &of(&shop, topic::ORDERS));
+    assert_eq!(placements.load(Ordering::Relaxed), 100);
+    // Half of the wishes come later than the file has them; all of them do come.
+    let (mut said, mut file) = (told(&fake, topic::ORDERS).await, of(&shop, topic::ORDERS));
+    let kind = |record: &Record| (record.type_.clone(), record.key.clone());
+    let of_file: Vec<_> = file.iter().map(|told| (told.event.kind().to_owned(), Some(told.key.to_owned().into()))).collect();
+    assert_ne!(said.iter().map(kind).collect::<Vec<_>>(), of_file);
+    said.sort_by_key(kind);
+    file.sort_by_key(|told| (told.event.kind(), told.key));
+    check(&said, &file);
     check(&told(&fake, topic::STOCK).await, &of(&shop, topic::STOCK));
 }
 

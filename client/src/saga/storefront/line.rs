@@ -4,8 +4,8 @@ use std::{collections::VecDeque, future::Future, pin::Pin, time::Instant};
 
 use tokio::task::JoinHandle;
 
-use super::{Acked, StorefrontBuilder};
-use crate::{Error, ErrorKind, Placed, Producer, Record};
+use super::Acked;
+use crate::{Error, ErrorKind, Placed, Producer, ProducerBuilder, Record};
 
 /// Unanswered records of one topic; their bytes are bounded by the producer.
 const IN_FLIGHT_RECORDS_MAX: usize = 1_024;
@@ -21,15 +21,8 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) async fn open(settings: &StorefrontBuilder, topic: &str) -> Result<Self, Error> {
-        let producer = settings
-            .client
-            .producer(topic)
-            .name(format!("{}.{topic}", settings.name))
-            .in_flight_bytes(settings.in_flight_bytes)
-            .retry_for(settings.retry_for)
-            .build()
-            .await?;
+    pub(super) async fn open(producer: ProducerBuilder) -> Result<Self, Error> {
+        let producer = producer.build().await?;
         Ok(Self { left_out: producer.accepted_records(), producer, in_flight: VecDeque::new() })
     }
 
