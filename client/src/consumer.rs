@@ -134,6 +134,17 @@ impl ConsumerBuilder {
 /// When the connection breaks, the consumer comes back as the same member and goes on behind the last record that it
 /// handed out. An error item that is about one partition or one commit does not end the stream: [`Consumer::is_closed`]
 /// tells.
+///
+/// ```no_run
+/// # async fn run(client: tillroll_client::Client) -> Result<(), tillroll_client::Error> {
+/// let mut consumer = client.consumer("mailer").member("mailer-0").open().await?;
+/// while let Some(delivery) = consumer.next().await {
+///     let delivery = delivery?;
+///     println!("{:?}", delivery.received.record.value);
+///     delivery.commit().await?;
+/// }
+/// # Ok(()) }
+/// ```
 pub struct Consumer {
     shared: Arc<Shared>,
     settings: Settings,

@@ -3,9 +3,15 @@
 //! A [`Client`] knows one broker. From it come a [`Producer`], which appends
 //! records and gives a [`Ticket`] for each; a [`Reader`], which is a stream of
 //! records; an [`Admin`], which makes, describes and deletes topics; and
-//! [`Groups`], which does so with consumer groups and moves their cursors. Below
-//! the producer stand [`Client::append`] for one append with conditions and
+//! [`Groups`], which does so with consumer groups and moves their cursors; and a
+//! [`Consumer`], which is a member of a group and a stream of what it is given.
+//! Below the producer stand [`Client::append`] for one append with conditions and
 //! cursor commits, and [`AppendSession`] for whoever prepares batches and stamps.
+//!
+//! On top of them stands [`processor`]: a service is a plain function from an
+//! event and what it knows to events, and the processor sees to it that each
+//! event is answered once. The feature `saga` has the reference, the services of
+//! a shop.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), tillroll_client::Error> {
