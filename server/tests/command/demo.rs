@@ -88,10 +88,10 @@ fn a_demo_that_is_asked_to_end_takes_everything_with_it() {
     let shell = Shell::new();
     let mut demo = shell.spawn(&["demo", "--keep", "kept", "--rate", "1"]);
     let mut lines = BufReader::new(demo.stdout.take().expect("it is piped")).lines();
-    let stage = lines.find_map(|line| line.ok().filter(|line| line.starts_with("stage ")));
-    let stage = stage.expect("it says what it started");
-    let pids: Vec<u32> = stage.split([' ', ',']).filter_map(|word| word.parse().ok()).collect();
-    assert_eq!(pids.len(), 7, "{stage}");
+    let started = lines.find_map(|line| line.ok().filter(|line| line.starts_with("stage ")));
+    let started = started.expect("it says what it started");
+    let pids: Vec<u32> = started.split([' ', ',']).filter_map(|word| word.parse().ok()).collect();
+    assert_eq!(pids.len(), 7, "{started}");
     signal(&demo, "TERM");
     assert_eq!(demo.wait().expect("it was started here").code(), Some(130));
     let is_there = |pid: &u32| {
@@ -101,7 +101,7 @@ fn a_demo_that_is_asked_to_end_takes_everything_with_it() {
     };
     let since = Instant::now();
     while pids.iter().any(is_there) {
-        assert!(since.elapsed() < Duration::from_secs(30), "processes are left: {stage}");
+        assert!(since.elapsed() < Duration::from_secs(30), "processes are left: {started}");
         std::thread::yield_now();
     }
 }

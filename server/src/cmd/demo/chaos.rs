@@ -26,6 +26,9 @@ const WITHIN: Duration = Duration::from_secs(5);
 const MOVED_WITHIN: Duration = Duration::from_mins(1);
 /// How long those who wait for a process that stands still may take to say so.
 const SAID_WITHIN: Duration = Duration::from_millis(200);
+/// Orders that are let through when nobody has work in flight for a while.
+const TRICKLE: usize = 4;
+const TRICKLE_EVERY: Duration = Duration::from_millis(40);
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_millis(3);
 /// How long a member that only visits stays, at the least.
@@ -211,7 +214,8 @@ impl<'a> Chaos<'a> {
     ) -> Result<(), Failure> {
         let deeds = self.plan.deeds(&mut self.dice);
         let count = deeds.len() as u64;
-        let wave = orders.div_ceil(deeds.len().max(1));
+        // Half of the orders come in waves, and some more while one thing or the other finds nobody with work.
+        let wave = orders.div_ceil(2 * deeds.len().max(1));
         for (done, deed) in deeds.into_iter().enumerate() {
             if over() {
                 self.missed += count - done as u64;
@@ -268,23 +272,34 @@ impl<'a> Chaos<'a> {
     /// done.
     async fn kill_service(&mut self, stage: &mut Stage, service: usize) -> Result<bool, Failure> {
         let begun = Instant::now();
-        while begun.elapsed() < WITHIN {
+        while self.is_busy(stage, service, begun).await {
             let process = &mut stage.services[service];
-            if process.report().is_some_and(|report| report.is_busy()) {
-                let paused = process.pause()?;
-                if stage::lag(&stage.client, group::ALL[service]).await? > 0 {
-                    process.kill().await?;
-                    let since = self.start_again(process).await?;
-                    let process = &stage.services[service];
-                    until(MOVED_WITHIN, || process.report().is_some_and(|it| it.moves > 0)).await;
-                    self.is_back(process, since);
-                    return Ok(true);
-                }
-                paused.go_on()?;
+            let paused = process.pause()?;
+            if stage::lag(&stage.client, group::ALL[service]).await? > 0 {
+                process.kill().await?;
+                let since = self.start_again(process).await?;
+                let process = &stage.services[service];
+                until(MOVED_WITHIN, || process.report().is_some_and(|it| it.moves > 0)).await;
+                self.is_back(process, since);
+                return Ok(true);
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            paused.go_on()?;
+            self.gate.add_permits(TRICKLE);
         }
         Ok(false)
+    }
+
+    /// Waits until a service says that it has work, and lets orders through meanwhile; false when there is none within
+    /// some time from then.
+    async fn is_busy(&self, stage: &Stage, service: usize, begun: Instant) -> bool {
+        let is_busy = || stage.services[service].report().is_some_and(|it| it.is_busy());
+        while begun.elapsed() < WITHIN {
+            if until(TRICKLE_EVERY, is_busy).await {
+                return true;
+            }
+            self.gate.add_permits(TRICKLE);
+        }
+        false
     }
 
     /// Starts a process again a little later; gives when.
@@ -306,7 +321,7 @@ impl<'a> Chaos<'a> {
     /// Then the old one goes on, for as long as it does not know; what it appends is refused, and it ends by itself.
     async fn take_over(&mut self, stage: &mut Stage, service: usize) -> Result<bool, Failure> {
         let name = stage.services[service].name.clone();
-        if !until(WITHIN, || stage.services[service].report().is_some_and(|it| it.is_busy())).await {
+        if !self.is_busy(stage, service, Instant::now()).await {
             return Ok(false);
         }
         let begun = stage.services[service].pause()?;
