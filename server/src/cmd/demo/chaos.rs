@@ -15,7 +15,7 @@ use tillroll_client::saga::payload::group;
 use tokio::sync::Semaphore;
 
 use super::{
-    process::Process,
+    process::{Paused, Process},
     stage::{self, Setting, Stage},
 };
 use crate::cmd::{fail::Failure, saga::report::Report};
@@ -98,7 +98,7 @@ impl Level {
                 kills: 22,
                 // About one append is found in the log by its retry for each of these.
                 broker_kills: 44,
-                takeovers: 18,
+                takeovers: 22,
                 visits: 8,
                 away: Duration::from_secs(6),
                 deadline: Duration::from_secs(4),
@@ -268,25 +268,29 @@ impl<'a> Chaos<'a> {
         Ok(killed)
     }
 
-    /// Kills a service that stands still with inputs in hand: the log says, after it was stopped, that they are not
-    /// done.
     async fn kill_service(&mut self, stage: &mut Stage, service: usize) -> Result<bool, Failure> {
+        let Some(_stands_still) = self.pause_at_work(stage, service).await? else { return Ok(false) };
+        let process = &mut stage.services[service];
+        process.kill().await?;
+        let since = self.start_again(process).await?;
+        let process = &stage.services[service];
+        until(MOVED_WITHIN, || process.report().is_some_and(|it| it.moves > 0)).await;
+        self.is_back(process, since);
+        Ok(true)
+    }
+
+    /// Stops a service with inputs in hand: the log says, after it was stopped, that they are not done.
+    async fn pause_at_work(&self, stage: &Stage, service: usize) -> Result<Option<Paused>, Failure> {
         let begun = Instant::now();
         while self.is_busy(stage, service, begun).await {
-            let process = &mut stage.services[service];
-            let paused = process.pause()?;
+            let paused = stage.services[service].pause()?;
             if stage::lag(&stage.client, group::ALL[service]).await? > 0 {
-                process.kill().await?;
-                let since = self.start_again(process).await?;
-                let process = &stage.services[service];
-                until(MOVED_WITHIN, || process.report().is_some_and(|it| it.moves > 0)).await;
-                self.is_back(process, since);
-                return Ok(true);
+                return Ok(Some(paused));
             }
             paused.go_on()?;
             self.gate.add_permits(TRICKLE);
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Waits until a service says that it has work, and lets orders through meanwhile; false when there is none within
@@ -321,13 +325,10 @@ impl<'a> Chaos<'a> {
     /// Then the old one goes on, for as long as it does not know; what it appends is refused, and it ends by itself.
     async fn take_over(&mut self, stage: &mut Stage, service: usize) -> Result<bool, Failure> {
         let name = stage.services[service].name.clone();
-        if !self.is_busy(stage, service, Instant::now()).await {
-            return Ok(false);
-        }
-        let begun = stage.services[service].pause()?;
+        let Some(paused) = self.pause_at_work(stage, service).await? else { return Ok(false) };
         let newer = stage.start_service(self.directory, &self.setting, group::ALL[service], &name).await?;
         let has_come = until(MOVED_WITHIN, || newer.report().is_some_and(|it| it.moves > 0)).await;
-        begun.go_on()?;
+        paused.go_on()?;
         let mut older = std::mem::replace(&mut stage.services[service], newer);
         let ended = until(MOVED_WITHIN, || !older.is_running()).await;
         self.others.push(older.total());
