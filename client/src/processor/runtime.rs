@@ -1,13 +1,15 @@
 //! The runtime of a processor: one task that hears of everything that happens, and makes the steps between.
 //!
-//! [`holding`] knows what the group gave, [`running`] is a unit that has a state, [`stepping`] makes steps, [`sending`]
-//! puts them into the log, [`turning`] loads, reloads and gives back, [`saving`] keeps snapshots. What may be sent, and
-//! what becomes of it, is decided in the core.
+//! [`holding`] knows what the group gave, [`running`] is a unit that has a state, [`stepping`] makes steps with
+//! [`hearing`] and [`deciding`], [`sending`] puts them into the log, [`turning`] loads, reloads and gives back,
+//! [`saving`] keeps snapshots. What may be sent, and what becomes of it, is decided in the core.
 
 mod begin;
 mod holding;
 mod running;
 mod stepping;
+mod hearing;
+mod deciding;
 mod calling;
 mod timing;
 mod sending;
