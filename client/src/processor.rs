@@ -17,6 +17,7 @@ mod output;
 mod identity;
 mod timers;
 mod fail_point;
+mod caught;
 mod statistics;
 mod error;
 mod snapshot;

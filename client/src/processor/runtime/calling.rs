@@ -1,11 +1,7 @@
 //! Calls to the world outside of the log: each step's own ones one after the other, those of many steps at the same
 //! time.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     task::{Id, JoinError},
@@ -15,10 +11,10 @@ use tokio::{
 use super::{
     Runtime,
     running::{Phase, Run, Work},
-    stepping::words,
 };
 use crate::processor::{
     ProcessorError, Service,
+    caught::{caught, words},
     fail_point::{FailPoint, reach},
 };
 
@@ -117,8 +113,7 @@ impl<S: Service> Runtime<S> {
             let work = self.core.unit(running.id).and_then(|order| order.open(number));
             let Some(Work::Input { told, .. }) = work else { continue };
             let service = &*self.service;
-            let calls = catch_unwind(AssertUnwindSafe(|| service.calls(&running.state, told)));
-            match calls {
+            match caught(|| service.calls(&running.state, told)) {
                 Ok(calls) => self.make_calls(run, number, calls),
                 // It did not panic the first time; perhaps it does not the next time either.
                 Err(_) => running.calls_again.push((now + CALLS_PAUSE, number)),

@@ -1,19 +1,17 @@
 //! Steps are made: what a service decides is given ids, encoded and applied.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    time::Duration,
-};
+use std::time::Duration;
 
 use super::{
     Runtime,
     running::{Phase, Run, Work},
-    stepping::{Flow, block, words},
+    stepping::{Flow, block},
 };
 use crate::{
     partition_for_key,
     processor::{
         Failed, ProcessorError, Service, Timer, Told, Trigger,
+        caught::caught,
         fail_point::{FailPoint, reach},
         identify,
         output::{self, Origin, Unwritable},
@@ -61,36 +59,34 @@ impl<S: Service> Runtime<S> {
             Work::Timer { key, timer } => (Trigger::Timer { key, name: timer.name }, &[][..]),
         };
         let (ids, now_us) = (&mut self.ids, super::timing::now_us());
-        let decided = catch_unwind(AssertUnwindSafe(|| {
+        let decided = caught(|| {
             let outputs = service.decide(&running.state, &trigger, answers)?;
             Ok::<_, Failed>(identify(outputs, || ids.next(now_us)))
-        }));
+        });
         let outputs = match decided {
             Ok(Ok(outputs)) => outputs,
-            Ok(Err(Failed { wrong })) => return self.failed_try(run, work, wrong).map(Tried::Again),
-            Err(panic) => return self.failed_try(run, work, words(&*panic)).map(Tried::Again),
+            Ok(Err(Failed { wrong })) | Err(wrong) => return self.failed_try(run, work, wrong).map(Tried::Again),
         };
         reach(FailPoint::AfterDecide);
         if let Some(wrong) = self.misplaced(run.key, work.key(), &outputs) {
             return self.failed_try(run, work, wrong).map(Tried::Again);
         }
-        let encoded = catch_unwind(AssertUnwindSafe(|| self.encode(run, work, &outputs)));
-        match encoded {
+        match caught(|| self.encode(run, work, &outputs)) {
             Ok(encoded) => encoded?,
-            Err(panic) => return self.failed_try(run, work, words(&*panic)).map(Tried::Again),
+            Err(wrong) => return self.failed_try(run, work, wrong).map(Tried::Again),
         }
         let Phase::Running(running) = &mut run.phase else { return Ok(Tried::Again(Duration::ZERO)) };
         let service = &*self.service;
-        let applied = catch_unwind(AssertUnwindSafe(|| {
+        let applied = caught(|| {
             for output in &outputs {
                 service.apply(&mut running.state, output);
             }
             service.timer(&running.state, work.key())
-        }));
+        });
         reach(FailPoint::AfterApply);
         let timer = match applied {
             Ok(timer) => timer,
-            Err(panic) => return self.failed_try(run, work, words(&*panic)).map(Tried::Reload),
+            Err(wrong) => return self.failed_try(run, work, wrong).map(Tried::Reload),
         };
         if let Some(last) = outputs.into_iter().last() {
             running.newest_id = Some(last.id);

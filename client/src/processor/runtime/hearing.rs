@@ -1,16 +1,15 @@
 //! Steps are begun: the records of a unit's lanes are looked at one by one, and those that mean something are observed.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use super::{
     Runtime,
     deciding::Tried,
     holding::{Next, Peeked},
     running::{Phase, Run, Work},
-    stepping::{Flow, block, words},
+    stepping::{Flow, block},
 };
 use crate::processor::{
     Place, ProcessorError, Service, Told,
+    caught::caught,
     fail_point::{FailPoint, reach},
     input,
     settings::OnMalformed,
@@ -68,10 +67,9 @@ impl<S: Service> Runtime<S> {
             return Ok(Some(Flow::More));
         }
         let (topic, service) = (&self.inputs[key.0].name, &*self.service);
-        let wanted = catch_unwind(AssertUnwindSafe(|| service.wants(topic, record.envelope.kind())));
-        let is_wanted = match wanted {
+        let is_wanted = match caught(|| service.wants(topic, record.envelope.kind())) {
             Ok(is_wanted) => is_wanted,
-            Err(panic) => return self.unheard(run, at, record, words(&*panic)).map(Some),
+            Err(wrong) => return self.unheard(run, at, record, wrong).map(Some),
         };
         if !is_wanted {
             running.times[at] = Some(record.append_time_us);
@@ -86,10 +84,9 @@ impl<S: Service> Runtime<S> {
             return Ok(None);
         }
         let (time, count) = (record.append_time_us, self.co_partitions);
-        let told = catch_unwind(AssertUnwindSafe(|| input::told::<S::Fact>(&record.envelope, time, count, key.1)));
-        let told = match told {
+        let told = match caught(|| input::told::<S::Fact>(&record.envelope, time, count, key.1)) {
             Ok(Ok(told)) => told,
-            Err(panic) => return self.unheard(run, at, record, words(&*panic)).map(Some),
+            Err(wrong) => return self.unheard(run, at, record, wrong).map(Some),
             Ok(Err(malformed)) => {
                 let place = Place { topic: topic.clone(), partition: key.1, offset: record.offset };
                 if self.settings.on_malformed == OnMalformed::Stop {
@@ -134,16 +131,16 @@ impl<S: Service> Runtime<S> {
     ) -> Result<Flow, ProcessorError> {
         let Phase::Running(running) = &mut run.phase else { return Ok(Flow::Rest) };
         let service = &*self.service;
-        let calls = catch_unwind(AssertUnwindSafe(|| {
+        let calls = caught(|| {
             service.observe(&mut running.state, &told);
             reach(FailPoint::AfterObserve);
             service.calls(&running.state, &told)
-        }));
+        });
         let calls = match calls {
             Ok(calls) => calls,
-            Err(panic) => {
+            Err(wrong) => {
                 let cause = self.cause_of(run, lane, offset);
-                let pause = self.count_failure(run, told.key, cause, words(&*panic))?;
+                let pause = self.count_failure(run, told.key, cause, wrong)?;
                 return Ok(Flow::Reload(pause));
             }
         };

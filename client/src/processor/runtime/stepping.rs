@@ -133,10 +133,3 @@ pub(super) fn block<S: Service>(run: &mut Run<S>, pause: Duration) {
         running.blocked_until = Some(Instant::now() + pause);
     }
 }
-
-/// What a panic said.
-pub(super) fn words(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    format!("panicked: {}", text.unwrap_or_else(|| "without a word".to_owned()))
-}
