@@ -60,6 +60,60 @@ async fn a_step_that_cannot_be_made_stops_the_processor_and_is_named() {
     }
 }
 
+/// Once each of two steps that failed in turns made the other's tries begin again: the service never stopped.
+#[tokio::test]
+async fn steps_that_fail_at_the_same_time_are_counted_each_for_itself() {
+    let fake = Fake::start(1).await;
+    say(&fake, 0..30).await;
+    let service = Counter::troubled("word-7", Trouble::PanicsCalling(1_000));
+    service.trouble.lock().insert("word-8".to_owned(), Trouble::PanicsCalling(1_000));
+    let error = start(builder(&fake, service.clone(), "counter-0").await.tries(4)).end().await;
+    let ProcessorError::Failed { key, cause, tries, .. } = &error else { panic!("{error}") };
+    assert!(["word-7", "word-8"].contains(&key.as_str()), "{error}");
+    let offset = if key == "word-7" { 7 } else { 8 };
+    assert_eq!(*cause, Cause::Input { topic: "words".into(), partition: 0, offset });
+    assert_eq!(*tries, 4);
+    service.trouble.lock().clear();
+    let running = run(&fake, service, "counter-0").await;
+    until_done(&fake).await;
+    prove(&fake, 30, false).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn tries_begin_again_when_a_step_was_made() {
+    let fake = Fake::start(1).await;
+    let service = Counter::default();
+    let running = start(builder(&fake, service.clone(), "counter-0").await.tries(3));
+    for round in 0..3 {
+        service.trouble.lock().insert("word-0".to_owned(), Trouble::Fails(2));
+        say(&fake, round * 23..(round + 1) * 23).await;
+        until_done(&fake).await;
+    }
+    prove(&fake, 69, false).await;
+    assert_eq!(running.stop().await.statistics.failed_tries, 6);
+}
+
+/// Once it was tried again for ever, and never counted.
+#[tokio::test]
+async fn a_step_whose_calls_cannot_be_named_again_is_counted() {
+    for (left, tries) in [(3, 10), (100, 3)] {
+        let fake = Fake::start(1).await;
+        say(&fake, 0..30).await;
+        let service = Counter::troubled("word-7", Trouble::PanicsCallingThenAsking(left));
+        let running = start(builder(&fake, service, "counter-0").await.tries(tries));
+        if left < 10 {
+            until_done(&fake).await;
+            prove(&fake, 30, false).await;
+            assert_eq!(running.stop().await.statistics.failed_tries, left);
+            continue;
+        }
+        let error = running.end().await;
+        let ProcessorError::Failed { key, tries: 3, wrong, .. } = &error else { panic!("{error}") };
+        assert_eq!((key.as_str(), wrong.as_str()), ("word-7", "panicked: planted in calls"));
+    }
+}
+
 /// Records that are no words.
 async fn say_nonsense(fake: &Fake) {
     let record = |key: &'static str, value: &'static str| Record::new(value).key(key).type_("Said.v1");

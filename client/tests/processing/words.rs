@@ -93,6 +93,9 @@ pub(crate) enum Trouble {
     PanicsObserving(u64),
     PanicsApplying(u64),
     PanicsCalling(u64),
+    /// Once in a call, and then whenever it is asked again which calls there are.
+    PanicsCallingThenAsking(u64),
+    PanicsAsking(u64),
 }
 
 impl Counter {
@@ -111,7 +114,9 @@ impl Counter {
             | Trouble::PanicsDeciding(left)
             | Trouble::PanicsObserving(left)
             | Trouble::PanicsApplying(left)
-            | Trouble::PanicsCalling(left) => left,
+            | Trouble::PanicsCalling(left)
+            | Trouble::PanicsCallingThenAsking(left)
+            | Trouble::PanicsAsking(left) => left,
         };
         let now = *known == place(left) && left > 0;
         if now {
@@ -145,12 +150,21 @@ impl Service for Counter {
     }
 
     fn calls(&self, _: &Counts, input: &Told<Word>) -> Vec<String> {
+        assert!(!self.goes_wrong(&input.key, Trouble::PanicsAsking), "planted in calls");
         let has_call = self.gate.is_some() || self.trouble.lock().contains_key(&input.key);
         has_call.then(|| input.key.clone()).into_iter().collect()
     }
 
     async fn perform(&self, word: String) {
         assert!(!self.goes_wrong(&word, Trouble::PanicsCalling), "planted in perform");
+        if self.goes_wrong(&word, Trouble::PanicsCallingThenAsking) {
+            if let Some(trouble) = self.trouble.lock().get_mut(&word)
+                && let Trouble::PanicsCallingThenAsking(left) = *trouble
+            {
+                *trouble = Trouble::PanicsAsking(left);
+            }
+            panic!("planted in perform");
+        }
         if let Some(gate) = &self.gate {
             let (most, now) = &*self.calls;
             most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! Calls to the world outside of the log: each step's own ones one after the other, those of many steps at the same
 //! time.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::{
     task::{Id, JoinError},
@@ -17,9 +17,6 @@ use crate::processor::{
     caught::{caught, words},
     fail_point::{FailPoint, reach},
 };
-
-/// How long to wait before calls are made of which it could not be said again what they are.
-const CALLS_PAUSE: Duration = Duration::from_secs(1);
 
 impl<S: Service> Runtime<S> {
     /// Makes the calls of a step that was begun under this number.
@@ -99,25 +96,32 @@ impl<S: Service> Runtime<S> {
     }
 
     /// Calls that panicked are made again when their time has come.
-    pub(super) fn make_calls_again(&mut self, run: &mut Run<S>) {
-        let Phase::Running(running) = &mut run.phase else { return };
+    ///
+    /// **Errors**: a step has failed too often, since it could not be said again what its calls are.
+    pub(super) fn make_calls_again(&mut self, run: &mut Run<S>) -> Result<(), ProcessorError> {
+        let Phase::Running(running) = &mut run.phase else { return Ok(()) };
         if running.calls_again.is_empty() {
-            return;
+            return Ok(());
         }
         let now = Instant::now();
         let due: Vec<u64> =
             running.calls_again.iter().filter(|(at, _)| now >= *at).map(|(_, number)| *number).collect();
         running.calls_again.retain(|(at, _)| now < *at);
         for number in due {
-            let Phase::Running(running) = &mut run.phase else { return };
+            let Phase::Running(running) = &run.phase else { break };
             let work = self.core.unit(running.id).and_then(|order| order.open(number));
-            let Some(Work::Input { told, .. }) = work else { continue };
+            let Some(work @ Work::Input { told, .. }) = work else { continue };
             let service = &*self.service;
             match caught(|| service.calls(&running.state, told)) {
                 Ok(calls) => self.make_calls(run, number, calls),
-                // It did not panic the first time; perhaps it does not the next time either.
-                Err(_) => running.calls_again.push((now + CALLS_PAUSE, number)),
+                Err(wrong) => {
+                    let (key, cause) = (told.key.clone(), self.cause(run, work));
+                    let pause = self.count_failure(run, key, cause, wrong)?;
+                    let Phase::Running(running) = &mut run.phase else { break };
+                    running.calls_again.push((now + pause, number));
+                }
             }
         }
+        Ok(())
     }
 }

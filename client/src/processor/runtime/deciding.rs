@@ -142,8 +142,9 @@ impl<S: Service> Runtime<S> {
         let outputs = self.said.outputs.len() as u64;
         self.counters.steps.add(1);
         self.counters.outputs.add(outputs);
-        if run.failed.as_ref().is_some_and(|(cause, _)| *cause == self.cause(run, work)) {
-            run.failed = None;
+        if !run.failed.is_empty() {
+            let cause = self.cause(run, work);
+            run.failed.remove(&cause);
         }
         let Phase::Running(running) = &mut run.phase else { return };
         if let Some(steps) = &mut running.steps_unsaved {

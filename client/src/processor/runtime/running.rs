@@ -1,6 +1,6 @@
 //! A unit that is held as a whole: on its way to a state, or with one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use tokio::{task::AbortHandle, time::Instant};
 
@@ -37,8 +37,8 @@ pub(super) struct Run<S: Service> {
     pub(super) phase: Phase<S>,
     /// It has to be given back, and what is not decided by then is dropped.
     pub(super) drain_until: Option<Instant>,
-    /// The step that failed last, and how often.
-    pub(super) failed: Option<(Cause, u32)>,
+    /// How often steps failed that are not decided. No more than were begun: what is made again begins with them.
+    pub(super) failed: BTreeMap<Cause, u32>,
 }
 
 /// How far it is.
@@ -98,7 +98,7 @@ pub(super) enum Saving {
 
 impl<S: Service> Run<S> {
     pub(super) fn new(key: u32, lanes: Vec<LaneKey>) -> Self {
-        Self { key, lanes, phase: Phase::Loading(0), drain_until: None, failed: None }
+        Self { key, lanes, phase: Phase::Loading(0), drain_until: None, failed: BTreeMap::new() }
     }
 
     pub(super) fn id(&self) -> Option<UnitId> {

@@ -73,7 +73,7 @@ impl<S: Service> Runtime<S> {
     fn step(&mut self, run: &mut Run<S>, is_full: bool) -> Result<Flow, ProcessorError> {
         let Phase::Running(running) = &mut run.phase else { return Ok(Flow::Rest) };
         let id = running.id;
-        self.make_calls_again(run);
+        self.make_calls_again(run)?;
         let Phase::Running(running) = &mut run.phase else { return Ok(Flow::Rest) };
         if running.blocked_until.is_some_and(|until| Instant::now() < until) {
             return Ok(Flow::Rest);

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     ErrorKind,
     processor::{
-        Cause, ProcessorError, Service,
+        Cause, ProcessorError, Service, Timer,
         block::Held,
         core::UnitId,
         fail_point::{FailPoint, reach},
@@ -150,6 +150,7 @@ impl<S: Service> Runtime<S> {
             lanes.push((held, lane_loaded.cursor));
             last_times.push(lane_loaded.time);
         }
+        run.forget_failures(&lanes, &loaded.timers);
         let id = self.core.add(lanes);
         self.unit_of.insert(id, unit);
         if let Some(newest) = &loaded.newest_id {
@@ -315,6 +316,17 @@ impl<S: Service> Runtime<S> {
 }
 
 impl<S: Service> Run<S> {
+    /// Its state was made again: steps that are not begun again have failed for the last time. These are before the
+    /// cursors, or of timers that are gone.
+    fn forget_failures(&mut self, lanes: &[(Held, u64)], timers: &[(String, Timer)]) {
+        self.failed.retain(|cause, _| match cause {
+            Cause::Input { topic, partition, offset } => lanes.iter().any(|(held, cursor)| {
+                (&*held.topic, held.partition) == (topic.as_str(), *partition) && offset >= cursor
+            }),
+            Cause::Timer { name } => timers.iter().any(|(key, timer)| *name == format!("{}:{key}", timer.name)),
+        });
+    }
+
     /// See [`Runtime::failed`].
     pub(super) fn count_failure(
         &mut self,
@@ -324,15 +336,13 @@ impl<S: Service> Run<S> {
         cause: Cause,
         wrong: String,
     ) -> Result<Duration, ProcessorError> {
-        let tries = match &self.failed {
-            Some((known, tries)) if *known == cause => tries + 1,
-            _ => 1,
-        };
+        // Each step's own: many fail at the same time when something fails that all of them call.
+        let tries = self.failed.get(&cause).copied().unwrap_or(0) + 1;
         if tries >= settings.tries {
             return Err(ProcessorError::Failed { service: service.to_owned(), key, cause, tries, wrong });
         }
         tracing::warn!(service, key, tries, wrong, "a step failed, and is tried again");
-        self.failed = Some((cause, tries));
+        self.failed.insert(cause, tries);
         Ok((TRY_PAUSE * 2_u32.saturating_pow(tries - 1)).min(TRY_PAUSE_MAX))
     }
 }
