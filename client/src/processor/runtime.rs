@@ -1,8 +1,9 @@
 //! The runtime of a processor: one task that hears of everything that happens, and makes the steps between.
 //!
 //! [`holding`] knows what the group gave, [`running`] is a unit that has a state, [`stepping`] makes steps with
-//! [`hearing`] and [`deciding`], [`sending`] puts them into the log, [`turning`] loads, reloads and gives back,
-//! [`saving`] keeps snapshots. What may be sent, and what becomes of it, is decided in the core.
+//! [`hearing`] and [`deciding`], [`sending`] puts them into the log, [`loading`] gives units their state, [`turning`] makes
+//! it again and gives units back, [`saving`] keeps snapshots. What may be sent, and what becomes of it, is decided in
+//! the core.
 
 mod begin;
 mod holding;
@@ -13,6 +14,7 @@ mod deciding;
 mod calling;
 mod timing;
 mod sending;
+mod loading;
 mod turning;
 mod saving;
 
