@@ -42,6 +42,14 @@ pub enum ProcessorError {
         /// What is wrong with it.
         malformed: Malformed,
     },
+    /// The log cannot be read on from a place that the service has to read, such as for damaged data, or records that
+    /// are gone below a cursor. It needs somebody: whoever starts it again meets it again.
+    Unreadable {
+        /// The first record that cannot be read.
+        place: Place,
+        /// Why, with the server's reason if it gave one.
+        error: Error,
+    },
     /// What one step says does not fit into one append.
     StepTooLarge {
         /// What the step is about.
@@ -99,6 +107,11 @@ impl fmt::Display for ProcessorError {
             Self::Malformed { place: Place { topic, partition, offset }, malformed } => {
                 write!(formatter, "{malformed} topic={topic} partition={partition} offset={offset}")
             }
+            Self::Unreadable { place: Place { topic, partition, offset }, error } => {
+                let reason = error.reason().unwrap_or("NONE");
+                let place = format!("topic={topic} partition={partition} offset={offset} reason={reason}");
+                write!(formatter, "the log cannot be read on {place}: {error}")
+            }
             Self::StepTooLarge { key, cause, what, actual, limit } => {
                 write!(formatter, "a step says too much key={key} {} {what}={actual} limit={limit}", At(cause))
             }
@@ -110,7 +123,7 @@ impl fmt::Display for ProcessorError {
 impl std::error::Error for ProcessorError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Broker { error, .. } => Some(error),
+            Self::Broker { error, .. } | Self::Unreadable { error, .. } => Some(error),
             Self::Malformed { malformed, .. } => Some(malformed),
             _ => None,
         }

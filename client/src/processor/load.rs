@@ -11,8 +11,9 @@ mod start;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use super::{
-    Malformed, Place, Service, Timer, Told,
+    Malformed, Place, Service, Timer,
     block::Held,
+    caught::caught,
     envelope::Envelope,
     fail_point::{FailPoint, reach},
     output::OutputTopic,
@@ -87,6 +88,17 @@ pub(super) struct Loaded<T> {
 #[derive(Debug)]
 pub(super) enum Unloaded {
     Broker(Error),
+    /// A partition cannot be read on from there.
+    Unreadable {
+        place: Place,
+        error: Error,
+    },
+    /// The service panicked in this record.
+    Panicked {
+        place: Place,
+        key: String,
+        wrong: String,
+    },
     Malformed {
         place: Place,
         malformed: Malformed,
@@ -137,29 +149,23 @@ impl<S: Service> Load<S> {
     /// Observes the records of a lane from an offset up to the cursor. Gives the append time of the last of them.
     async fn observe(&self, lane: &LaneLoad, from: u64, state: &mut S::State) -> Result<Option<i64>, Unloaded> {
         let Held { topic, partition, .. } = &lane.held;
-        let mut last = None;
+        let (mut next, mut last) = (from, None);
         if from >= lane.cursor {
             return Ok(last);
         }
         let reader = self.client.reader(&**topic).partitions([*partition]).resume(*partition, from);
-        let mut reader = reader.limit(lane.cursor - from).open().await?;
+        let mut reader = reader.limit(lane.cursor - from).open().await.map_err(lane.unreadable(next))?;
         while let Some(batch) = reader.next_batch().await {
-            let mut batch = batch?;
+            let mut batch = batch.map_err(lane.unreadable(next))?;
             while let Some(record) = batch.next_encoded() {
-                let (offset, time, body) = record?;
+                let (offset, time, body) = record.map_err(lane.unreadable(next))?;
                 if offset >= lane.cursor {
                     return Ok(last);
                 }
                 last = Some(time);
-                let envelope = Envelope::read(body)?;
-                if !self.service.wants(topic, envelope.kind()) {
-                    continue;
-                }
-                let place = Place { topic: Arc::clone(topic), partition: *partition, offset };
-                if let Some(told) = self.told(&envelope, time, place)? {
-                    self.service.observe(state, &told);
-                    self.counters.observed.add(1);
-                }
+                let envelope = Envelope::read(body).map_err(lane.unreadable(offset))?;
+                self.hear(lane, &envelope, time, offset, state)?;
+                next = offset + 1;
             }
         }
         Ok(last)
@@ -173,19 +179,64 @@ impl<S: Service> Load<S> {
             return Ok(batches);
         }
         let reader = self.client.reader(&**topic).partitions([*partition]).resume(*partition, lane.cursor);
-        let mut reader = reader.limit(lane.came - lane.cursor).open().await?;
+        let mut next = lane.cursor;
+        let mut reader = reader.limit(lane.came - lane.cursor).open().await.map_err(lane.unreadable(next))?;
         while let Some(batch) = reader.next_batch().await {
-            batches.push(batch?);
+            let batch = batch.map_err(lane.unreadable(next))?;
+            next = batch.next_offset();
+            batches.push(batch);
         }
         Ok(batches)
     }
 
-    /// What a record says; none when it is malformed and that is skipped, which was counted when it was met first.
-    fn told(&self, envelope: &Envelope, time: i64, place: Place) -> Result<Option<Told<S::Fact>>, Unloaded> {
-        match super::input::told(envelope, time, self.co_partitions, place.partition) {
-            Ok(told) => Ok(told),
-            Err(_) if self.skips_malformed => Ok(None),
-            Err(malformed) => Err(Unloaded::Malformed { place, malformed }),
+    /// Observes a record that means something. A malformed one that is skipped was counted when it was met first.
+    fn hear(
+        &self,
+        lane: &LaneLoad,
+        envelope: &Envelope,
+        time: i64,
+        offset: u64,
+        state: &mut S::State,
+    ) -> Result<(), Unloaded> {
+        let Held { topic, partition, .. } = &lane.held;
+        let heard = caught(|| {
+            if !self.service.wants(topic, envelope.kind()) {
+                return Ok(());
+            }
+            if let Some(told) = super::input::told(envelope, time, self.co_partitions, *partition)? {
+                self.service.observe(state, &told);
+                self.counters.observed.add(1);
+            }
+            Ok(())
+        });
+        self.judge(heard, envelope.key(), || lane.place(offset))
+    }
+
+    /// What a service made of a record, or what the record or the service is at fault in. Nothing of a malformed record
+    /// that is skipped.
+    fn judge<T: Default>(
+        &self,
+        made: Result<Result<T, Malformed>, String>,
+        key: Option<&str>,
+        place: impl FnOnce() -> Place,
+    ) -> Result<T, Unloaded> {
+        match made {
+            Ok(Ok(made)) => Ok(made),
+            Ok(Err(_)) if self.skips_malformed => Ok(T::default()),
+            Ok(Err(malformed)) => Err(Unloaded::Malformed { place: place(), malformed }),
+            Err(wrong) => Err(Unloaded::Panicked { place: place(), key: key.unwrap_or_default().to_owned(), wrong }),
         }
+    }
+}
+
+impl LaneLoad {
+    fn place(&self, offset: u64) -> Place {
+        Place { topic: Arc::clone(&self.held.topic), partition: self.held.partition, offset }
+    }
+
+    /// Why it cannot be read on.
+    fn unreadable(&self, offset: u64) -> impl FnOnce(Error) -> Unloaded {
+        let place = self.place(offset);
+        move |error| Unloaded::Unreadable { place, error }
     }
 }

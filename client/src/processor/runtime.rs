@@ -1,12 +1,13 @@
 //! The runtime of a processor: one task that hears of everything that happens, and makes the steps between.
 //!
-//! [`holding`] knows what the group gave, [`running`] is a unit that has a state, [`stepping`] makes steps with
+//! [`holding`] knows what the group gave, [`stalling`] what of it cannot go on, [`running`] is a unit that has a state, [`stepping`] makes steps with
 //! [`hearing`] and [`deciding`], [`sending`] puts them into the log, [`loading`] gives units their state, [`turning`] makes
 //! it again and gives units back, [`saving`] keeps snapshots. What may be sent, and what becomes of it, is decided in
 //! the core.
 
 mod begin;
 mod holding;
+mod stalling;
 mod running;
 mod stepping;
 mod hearing;
@@ -185,6 +186,7 @@ impl<S: Service> Runtime<S> {
         self.counters.steps_in_flight.set(steps as u64);
         self.counters.appends_in_flight.set(self.core.flight().in_flight() as u64);
         self.counters.timers.set(timers as u64);
+        self.counters.stalled.set(self.lanes.values().filter(|lane| lane.stalled.is_some()).count() as u64);
     }
 
     /// A unit may have something to do.

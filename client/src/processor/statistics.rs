@@ -81,6 +81,8 @@ counters! {
     observed,
     /// Own outputs that were applied for that.
     applied,
+    /// Partitions of its inputs that cannot go on now.
+    stalled,
     /// Units that came, or went.
     rebalances,
     /// Units that it holds now.

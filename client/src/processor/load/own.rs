@@ -9,7 +9,7 @@ use std::{collections::VecDeque, sync::Arc};
 use super::{Load, OwnEnd, OwnEnds, Unloaded, start::Log};
 use crate::{
     partition_for_key,
-    processor::{Place, Service, Told, envelope::Envelope},
+    processor::{Place, Service, Told, caught::caught, envelope::Envelope, input},
 };
 
 /// Records of one page.
@@ -23,10 +23,10 @@ pub(super) struct OwnLane {
     end: u64,
 }
 
-/// A lane with the page that is being merged.
+/// A lane with the page that is being merged: own outputs with their offsets.
 struct Paged<F> {
     lane: OwnLane,
-    page: VecDeque<Told<F>>,
+    page: VecDeque<(u64, Told<F>)>,
 }
 
 impl<S: Service> Load<S> {
@@ -69,8 +69,9 @@ impl<S: Service> Load<S> {
             paged.retain(|paged| !paged.page.is_empty());
             // Until one page is used up, the others have more behind theirs only.
             while let Some(first) = paged.iter_mut().min_by(|one, other| id_of(one).cmp(&id_of(other))) {
-                let Some(told) = first.page.pop_front() else { break };
-                self.service.apply(state, &told);
+                let Some((offset, told)) = first.page.pop_front() else { break };
+                let applied = caught(|| self.service.apply(state, &told));
+                self.judge(applied.map(Ok), Some(&told.key), || self.own_place(&first.lane, offset))?;
                 self.counters.applied.add(1);
                 let is_used_up = first.page.is_empty();
                 newest = newest.max(Some(told.id));
@@ -87,22 +88,29 @@ impl<S: Service> Load<S> {
     async fn turn_page(&self, paged: &mut Paged<S::Fact>, own: &mut OwnEnds) -> Result<(), Unloaded> {
         let Paged { lane, page } = paged;
         let output = &self.outputs[lane.topic];
-        let topic: Arc<str> = output.name.as_str().into();
+        let place = self.own_place(lane, 0);
+        let unreadable = |offset| {
+            let place = Place { offset, ..place.clone() };
+            move |error| Unloaded::Unreadable { place, error }
+        };
         let reader = self.client.reader(&output.name).partitions([lane.partition]);
-        let mut reader = reader.resume(lane.partition, lane.next).limit(PAGE_RECORDS).open().await?;
+        let mut reader =
+            reader.resume(lane.partition, lane.next).limit(PAGE_RECORDS).open().await.map_err(unreadable(lane.next))?;
         let from = lane.next;
         while let Some(batch) = reader.next_batch().await {
-            let mut batch = batch?;
+            let mut batch = batch.map_err(unreadable(lane.next))?;
             while let Some(record) = batch.next_encoded() {
-                let (offset, time, body) = record?;
-                let envelope = Envelope::read(body)?;
+                let (offset, time, body) = record.map_err(unreadable(lane.next))?;
+                lane.next = offset + 1;
+                let envelope = Envelope::read(body).map_err(unreadable(offset))?;
                 if envelope.source() != self.service.name() || !self.is_ours(&envelope) {
                     continue;
                 }
                 let end = OwnEnd { next_offset: offset + 1, append_time_us: Some(time) };
                 own.insert((lane.topic, lane.partition), end);
-                let place = Place { topic: Arc::clone(&topic), partition: lane.partition, offset };
-                page.extend(self.own(&envelope, time, place)?);
+                let told = caught(|| input::told(&envelope, time, None, lane.partition));
+                let told = self.judge(told, envelope.key(), || Place { offset, ..place.clone() })?;
+                page.extend(told.map(|told| (offset, told)));
             }
             lane.next = batch.next_offset();
         }
@@ -119,15 +127,12 @@ impl<S: Service> Load<S> {
         envelope.key().is_some_and(|key| partition_for_key(key.as_bytes(), count) == self.unit)
     }
 
-    fn own(&self, envelope: &Envelope, time: i64, place: Place) -> Result<Option<Told<S::Fact>>, Unloaded> {
-        match super::super::input::told(envelope, time, None, place.partition) {
-            Ok(told) => Ok(told),
-            Err(_) if self.skips_malformed => Ok(None),
-            Err(malformed) => Err(Unloaded::Malformed { place, malformed }),
-        }
+    fn own_place(&self, lane: &OwnLane, offset: u64) -> Place {
+        let topic: Arc<str> = self.outputs[lane.topic].name.as_str().into();
+        Place { topic, partition: lane.partition, offset }
     }
 }
 
 fn id_of<F>(paged: &Paged<F>) -> Option<&str> {
-    paged.page.front().map(|told| told.id.as_str())
+    paged.page.front().map(|(_, told)| told.id.as_str())
 }

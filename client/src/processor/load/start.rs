@@ -6,7 +6,10 @@ use super::{
     super::snapshot::{Edge, Head, Snapshot, Unusable},
     Load, OwnEnd, OwnEnds, Unloaded,
 };
-use crate::{Error, processor::Service};
+use crate::{
+    Error,
+    processor::{Place, Service, caught::caught},
+};
 
 /// The log as it is now.
 pub(super) struct Log {
@@ -78,7 +81,11 @@ impl<S: Service> Load<S> {
     }
 
     /// Reads the snapshot and looks whether it fits.
-    async fn begin_at(&self, path: &std::path::Path, log: &Log) -> Result<Result<Snapped<S::State>, Unusable>, Error> {
+    async fn begin_at(
+        &self,
+        path: &std::path::Path,
+        log: &Log,
+    ) -> Result<Result<Snapped<S::State>, Unusable>, Unloaded> {
         let path = path.to_owned();
         let read = tokio::task::spawn_blocking(move || Snapshot::read(&path)).await;
         let Snapshot { head, state } = match read.unwrap_or_else(|gone| Err(Unusable::Unreadable(gone.to_string()))) {
@@ -93,8 +100,8 @@ impl<S: Service> Load<S> {
                 return Ok(Err(Unusable::OtherHistory { edge: edge.clone() }));
             }
         }
-        let state = serde_json::from_slice(&state).map_err(|error| Unusable::Unreadable(error.to_string()));
-        Ok(state.map(|state| Snapped { state, head }))
+        let read = caught(|| serde_json::from_slice(&state).map_err(|error| error.to_string())).flatten();
+        Ok(read.map_err(Unusable::Unreadable).map(|state| Snapped { state, head }))
     }
 
     /// Whether its places are in this log, and not beyond what the group has done.
@@ -121,18 +128,22 @@ impl<S: Service> Load<S> {
 
     /// Whether the record before a place is the one that was there. A log that was restored from an older copy and has
     /// grown since has another one.
-    async fn is_same_history(&self, edge: &Edge, log: &Log) -> Result<bool, Error> {
+    async fn is_same_history(&self, edge: &Edge, log: &Log) -> Result<bool, Unloaded> {
         let head = log.head(&edge.topic, edge.partition);
         let Some(last) = edge.next_offset.checked_sub(1).filter(|last| *last >= head) else { return Ok(true) };
         let Some(known) = edge.append_time_us else { return Ok(true) };
         let reader = self.client.reader(&edge.topic).partitions([edge.partition]);
-        let mut reader = reader.resume(edge.partition, last).limit(1).open().await?;
+        let unreadable = |error| {
+            let place = Place { topic: edge.topic.as_str().into(), partition: edge.partition, offset: last };
+            Unloaded::Unreadable { place, error }
+        };
+        let mut reader = reader.resume(edge.partition, last).limit(1).open().await.map_err(unreadable)?;
         let mut batch = match reader.next_batch().await {
-            Some(batch) => batch?,
+            Some(batch) => batch.map_err(unreadable)?,
             None => return Ok(false),
         };
         match batch.next_encoded() {
-            Some(record) => Ok(record?.1 == known),
+            Some(record) => Ok(record.map_err(unreadable)?.1 == known),
             None => Ok(false),
         }
     }

@@ -24,9 +24,12 @@ impl<S: Service> Runtime<S> {
         for at in (first..count).chain(0..first) {
             let key = run.lanes[at];
             let Some(lane) = self.lanes.get_mut(&key) else { return Ok(Flow::Rest) };
-            let next = lane.next().map_err(ProcessorError::broker("read an input"))?;
+            let next = lane.next().map_err(|(offset, error)| {
+                let place = Place { topic: self.inputs[key.0].name.clone(), partition: key.1, offset };
+                ProcessorError::Unreadable { place, error }
+            })?;
             match next {
-                Next::Nothing => {}
+                Next::Nothing => self.check_stalled(run, at)?,
                 Next::Behind(next) => {
                     self.pass(run, at, next);
                     self.let_go(key);

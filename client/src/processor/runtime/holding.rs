@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant as StdInstant},
 };
 
-use super::{Runtime, running::Run};
+use super::{Runtime, running::Run, stalling::Stall};
 use crate::{
     ConsumerEvent, DeliveredBatch, Error, HeldPartition, LostReason, ReadBatch,
     processor::{
@@ -39,6 +39,8 @@ pub(super) struct Lane {
     held_back: bool,
     /// The server refused it: it is about to be lost.
     pub(super) is_fenced: bool,
+    /// Behind what came, nothing more comes.
+    pub(super) stalled: Option<Stall>,
 }
 
 /// Records that came.
@@ -76,11 +78,12 @@ impl Lane {
             peeked: None,
             held_back: false,
             is_fenced: false,
+            stalled: None,
         }
     }
 
     fn push(&mut self, batch: DeliveredBatch) {
-        self.came = batch.next_offset();
+        (self.came, self.stalled) = (batch.next_offset(), None);
         self.queued_bytes += batch.credit_bytes();
         self.queue.push_back(Intake::Delivered(batch));
     }
@@ -105,7 +108,9 @@ impl Lane {
     }
 
     /// Takes what is at the front.
-    pub(super) fn next(&mut self) -> Result<Next, Error> {
+    ///
+    /// **Errors**: it cannot be read, with the offset where that is.
+    pub(super) fn next(&mut self) -> Result<Next, (u64, Error)> {
         if let Some(peeked) = self.peeked.take() {
             return Ok(Next::Record(peeked));
         }
@@ -114,9 +119,11 @@ impl Lane {
             Intake::Delivered(batch) => batch.encoded(),
             Intake::Refill(batch) => batch,
         };
+        let at = records.next_offset().saturating_sub(records.len() as u64);
         if let Some(record) = records.next_encoded() {
-            let (offset, append_time_us, body) = record?;
-            return Ok(Next::Record(Peeked { offset, append_time_us, envelope: Envelope::read(body)? }));
+            let (offset, append_time_us, body) = record.map_err(|error| (at, error))?;
+            let envelope = Envelope::read(body).map_err(|error| (offset, error))?;
+            return Ok(Next::Record(Peeked { offset, append_time_us, envelope }));
         }
         let end = records.next_offset();
         if let Some(Intake::Delivered(batch)) = self.queue.pop_front() {
@@ -147,10 +154,7 @@ impl<S: Service> Runtime<S> {
             ConsumerEvent::Assigned(partitions) => self.on_assigned(&partitions),
             ConsumerEvent::Revoking { partitions, drain } => self.on_revoking(&partitions, drain),
             ConsumerEvent::Lost { partitions, reason } => self.on_lost(&partitions, &reason),
-            ConsumerEvent::Stalled { partition, error } => {
-                let HeldPartition { topic, partition, .. } = &partition;
-                tracing::error!(service = self.service.name(), %topic, partition, %error, "an input cannot go on");
-            }
+            ConsumerEvent::Stalled { partition, error } => self.on_stalled(&partition, error),
             ConsumerEvent::Interrupted(error) => {
                 self.counters.broken_streams.add(1);
                 tracing::debug!(service = self.service.name(), %error, "the group's stream broke");
@@ -160,7 +164,7 @@ impl<S: Service> Runtime<S> {
         Ok(())
     }
 
-    fn lane_key(&self, topic: &str, partition: u32) -> Option<LaneKey> {
+    pub(super) fn lane_key(&self, topic: &str, partition: u32) -> Option<LaneKey> {
         Some((self.inputs.iter().position(|input| *input.name == *topic)?, partition))
     }
 

@@ -9,12 +9,12 @@ use tokio::{
 
 use super::{
     LoadEnd, Runtime,
-    running::{Phase, Run, Running},
+    running::{Phase, Run, Running, Unloadable},
 };
 use crate::{
-    ErrorKind,
+    Error, ErrorKind,
     processor::{
-        Cause, ProcessorError, Service, Timer,
+        Cause, Place, ProcessorError, Service, Timer,
         block::Held,
         load::{LaneLoad, Load, Loaded, Unloaded},
         settings::OnMalformed,
@@ -84,33 +84,49 @@ impl<S: Service> Runtime<S> {
                 self.fence(unit);
                 Ok(())
             }
-            Ok(Err(Unloaded::Broker(error))) => self.load_failed(unit, error),
-            Err(panic) => self.load_panicked(unit, &panic),
+            Ok(Err(Unloaded::Broker(error))) => self.load_failed(unit, None, error),
+            Ok(Err(Unloaded::Unreadable { place, error })) => self.load_failed(unit, Some(place), error),
+            Ok(Err(Unloaded::Panicked { place, key, wrong })) => self.load_panicked(unit, &place, key, &wrong),
+            Err(panic) => {
+                // No record was in hand: a default, or the timers of the whole state.
+                let Some(first) = self.units.get(&unit).map(|run| run.lanes[0]) else { return Ok(()) };
+                let offset = self.lanes.get(&first).map_or(0, |lane| lane.cursor);
+                let place = Place { topic: Arc::clone(&self.inputs[first.0].name), partition: first.1, offset };
+                self.load_panicked(unit, &place, String::new(), &panic.to_string())
+            }
         }
     }
 
-    fn load_failed(&mut self, unit: u32, error: crate::Error) -> Result<(), ProcessorError> {
+    /// The log could not be read, at a place when that is known. It is tried again: for as long as a broker is waited
+    /// for when that may help by itself, and a few times when the cursors may be elsewhere by now, or what came was cut
+    /// short.
+    fn load_failed(&mut self, unit: u32, place: Option<Place>, error: Error) -> Result<(), ProcessorError> {
         use ErrorKind::{Exhausted, OutOfRange, OutcomeUnknown, Protocol, Unavailable};
-        if !matches!(error.kind(), Unavailable | Exhausted | OutcomeUnknown | Protocol | OutOfRange) {
-            return Err(ProcessorError::broker("make a state from the log")(error));
+        let Some(run) = self.units.get_mut(&unit) else { return Ok(()) };
+        let now = Instant::now();
+        let unloaded = run.unloaded.get_or_insert(Unloadable { since: now, tries: 0 });
+        unloaded.tries += 1;
+        let (is_left, place) = match error.kind() {
+            Unavailable | Exhausted | OutcomeUnknown => (now - unloaded.since < self.settings.retry_for, None),
+            Protocol | OutOfRange => (unloaded.tries < self.settings.tries, place),
+            _ => (false, place),
+        };
+        if !is_left {
+            return Err(match place {
+                Some(place) => ProcessorError::Unreadable { place, error },
+                None => ProcessorError::broker("make a state from the log")(error),
+            });
         }
         tracing::warn!(service = self.service.name(), unit, %error, "a state could not be made yet");
-        if let Some(run) = self.units.get_mut(&unit) {
-            run.phase = Phase::Waiting { until: Instant::now() + LOAD_PAUSE, asks_cursors: true };
-        }
+        run.phase = Phase::Waiting { until: now + LOAD_PAUSE, asks_cursors: true };
         Ok(())
     }
 
-    fn load_panicked(&mut self, unit: u32, panic: &JoinError) -> Result<(), ProcessorError> {
-        let Some(run) = self.units.get_mut(&unit) else { return Ok(()) };
-        let first = run.lanes[0];
-        let cause = Cause::Input {
-            topic: self.inputs[first.0].name.to_string(),
-            partition: first.1,
-            offset: self.lanes.get(&first).map_or(0, |lane| lane.cursor),
-        };
-        let wrong = format!("making the state of unit {unit} from the log: {panic}");
-        let pause = self.failed(unit, String::new(), cause, wrong)?;
+    fn load_panicked(&mut self, unit: u32, place: &Place, key: String, wrong: &str) -> Result<(), ProcessorError> {
+        let Place { topic, partition, offset } = place;
+        let cause = Cause::Input { topic: topic.to_string(), partition: *partition, offset: *offset };
+        let wrong = format!("making the state of unit {unit} from the log: {wrong}");
+        let pause = self.failed(unit, key, cause, wrong)?;
         if let Some(run) = self.units.get_mut(&unit) {
             run.phase = Phase::Waiting { until: Instant::now() + pause, asks_cursors: false };
         }
@@ -127,6 +143,7 @@ impl<S: Service> Runtime<S> {
             lanes.push((held, lane_loaded.cursor));
             last_times.push(lane_loaded.time);
         }
+        run.unloaded = None;
         run.forget_failures(&lanes, &loaded.timers);
         let id = self.core.add(lanes);
         self.unit_of.insert(id, unit);

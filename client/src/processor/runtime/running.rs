@@ -39,6 +39,14 @@ pub(super) struct Run<S: Service> {
     pub(super) drain_until: Option<Instant>,
     /// How often steps failed that are not decided. No more than were begun: what is made again begins with them.
     pub(super) failed: BTreeMap<Cause, u32>,
+    /// Its state could not be made, since then.
+    pub(super) unloaded: Option<Unloadable>,
+}
+
+/// Loads that failed since the last one that did not.
+pub(super) struct Unloadable {
+    pub(super) since: Instant,
+    pub(super) tries: u32,
 }
 
 /// How far it is.
@@ -98,7 +106,7 @@ pub(super) enum Saving {
 
 impl<S: Service> Run<S> {
     pub(super) fn new(key: u32, lanes: Vec<LaneKey>) -> Self {
-        Self { key, lanes, phase: Phase::Loading(0), drain_until: None, failed: BTreeMap::new() }
+        Self { key, lanes, phase: Phase::Loading(0), drain_until: None, failed: BTreeMap::new(), unloaded: None }
     }
 
     pub(super) fn id(&self) -> Option<UnitId> {

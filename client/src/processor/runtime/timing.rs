@@ -44,7 +44,7 @@ impl<S: Service> Runtime<S> {
         let stopping = self.stopping.as_ref().map(|stopping| stopping.until);
         // Without room for an append the next answer is waited for.
         let cursors_due = self.cursors_due.filter(|_| self.free_window().is_some());
-        for time in [self.paused_until, cursors_due, stopping].into_iter().flatten() {
+        for time in [self.paused_until, cursors_due, stopping, self.stalled_until()].into_iter().flatten() {
             wake = wake.min(time);
         }
         let is_ending = self.stopping.is_some();
@@ -62,6 +62,7 @@ impl<S: Service> Runtime<S> {
         if self.paused_until.is_some_and(|until| now >= until) {
             self.paused_until = None;
         }
+        self.stop_if_stalled();
         let is_ending = self.stopping.is_some();
         let is_due = |run: &mut Run<S>| run.due(now, is_ending).is_some_and(|due| due <= now);
         let due: Vec<u32> = self.units.values_mut().filter_map(|run| is_due(run).then_some(run.key)).collect();
