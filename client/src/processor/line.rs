@@ -6,7 +6,7 @@
 use std::{future::Future, pin::Pin, time::Duration};
 
 use tillroll_proto::v1::{self, append_stream_response::Event};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{
     Client, Error, ErrorKind, ProducerIdentity, append,
@@ -18,12 +18,16 @@ use crate::{
 /// weekend, and being forgotten costs it a rebuild.
 pub(super) const IDLE_EXPIRY: Duration = Duration::from_hours(6 * 24);
 
+/// How long a server may take to say who it is.
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+
 type Boxed<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
 
 /// What happens on the line.
 pub(super) enum LineEvent {
-    /// A stream is open: what is not answered can be sent again.
-    Up,
+    /// A stream is open: what is not answered can be sent again. The broker was opened so many times by then: whatever
+    /// it accepts on this stream, it accepts in this incarnation or an older one.
+    Up { incarnation: u64 },
     /// An answer.
     Answer(v1::AppendOutcome),
     /// The stream broke; another one is on its way.
@@ -39,7 +43,7 @@ pub(super) enum LineEvent {
 enum State {
     /// Nothing is open, and nothing is tried before this.
     Down(Instant),
-    Opening(Boxed<AppendStream>),
+    Opening(Boxed<(AppendStream, u64)>),
     Up {
         stream: Box<AppendStream>,
         heard: Instant,
@@ -157,13 +161,13 @@ async fn step(client: &Client, state: &mut State) -> Option<Step> {
         State::Down(until) => {
             sleep_until(*until).await;
             let client = client.clone();
-            *state = State::Opening(Box::pin(async move { AppendStream::open(&client).await }));
+            *state = State::Opening(Box::pin(open(client)));
             None
         }
         State::Opening(opening) => match opening.await {
-            Ok(stream) => {
+            Ok((stream, incarnation)) => {
                 *state = State::Up { stream: Box::new(stream), heard: Instant::now() };
-                Some(Step::Happened(LineEvent::Up))
+                Some(Step::Happened(LineEvent::Up { incarnation }))
             }
             Err(error) => Some(Step::Failed(error)),
         },
@@ -188,6 +192,15 @@ async fn step(client: &Client, state: &mut State) -> Option<Step> {
             }
         }
     }
+}
+
+/// Opens a stream, and then asks for the incarnation. A broker that was started again between the two is a newer one,
+/// which is named too high rather than too low, and the stream to the older one breaks.
+async fn open(client: Client) -> Result<(AppendStream, u64), Error> {
+    let stream = AppendStream::open(&client).await?;
+    let asked = timeout(ASK_TIMEOUT, client.admin().server_info()).await;
+    let late = |_| Err(Error::local(ErrorKind::Unavailable, "ask the server: no answer in 10 s"));
+    Ok((stream, asked.unwrap_or_else(late)?.incarnation))
 }
 
 /// The next thing about the producer; waits for ever while nothing is asked.

@@ -1,9 +1,9 @@
 //! The runtime of a processor: one task that hears of everything that happens, and makes the steps between.
 //!
-//! [`holding`] knows what the group gave, [`stalling`] what of it cannot go on, [`running`] is a unit that has a state, [`stepping`] makes steps with
-//! [`hearing`] and [`deciding`], [`sending`] puts them into the log, [`loading`] gives units their state, [`turning`] makes
-//! it again and gives units back, [`saving`] keeps snapshots. What may be sent, and what becomes of it, is decided in
-//! the core.
+//! [`holding`] knows what the group gave and [`stalling`] what of it cannot go on, [`running`] is a unit that has a
+//! state, [`stepping`] makes steps with [`hearing`] and [`deciding`], [`sending`] puts them into the log, [`loading`]
+//! gives units their state, [`turning`] makes it again and gives units back, [`saving`] keeps snapshots. What may be
+//! sent, and what becomes of it, is decided in the core.
 
 mod begin;
 mod holding;
@@ -74,6 +74,8 @@ pub(super) struct Runtime<S: Service> {
     consumer: Consumer,
     line: Line,
     producer: ProducerIdentity,
+    /// The newest incarnation of the broker that was seen: what is in the log by now is of it, or of an older one.
+    incarnation: u64,
     core: Core<Work<S>>,
     /// What the group gave.
     lanes: BTreeMap<LaneKey, Lane>,

@@ -53,6 +53,7 @@ impl<S: Service> Runtime<S> {
             limits: append_limits(&client.server().limits),
             consumer,
             line: Line::new(client.clone(), settings.retry_for),
+            incarnation: client.server().incarnation,
             core: Core::new(producer.next_sequence),
             producer,
             lanes: BTreeMap::new(),

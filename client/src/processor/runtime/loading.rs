@@ -143,6 +143,7 @@ impl<S: Service> Runtime<S> {
             lanes.push((held, lane_loaded.cursor));
             last_times.push(lane_loaded.time);
         }
+        self.incarnation = self.incarnation.max(loaded.incarnation);
         run.unloaded = None;
         run.forget_failures(&lanes, &loaded.timers);
         let id = self.core.add(lanes);
@@ -168,7 +169,6 @@ impl<S: Service> Runtime<S> {
             times: last_times,
             newest_id: loaded.newest_id,
             node_id: loaded.node_id,
-            incarnation: loaded.incarnation,
             steps_unsaved: Some(0),
             saving: None,
         }));

@@ -88,7 +88,6 @@ pub(super) struct Running<S: Service> {
     pub(super) times: Vec<Option<i64>>,
     pub(super) newest_id: Option<String>,
     pub(super) node_id: String,
-    pub(super) incarnation: u64,
     /// Steps since the last snapshot; none when no snapshot can be taken any more.
     pub(super) steps_unsaved: Option<u64>,
     pub(super) saving: Option<Saving>,

@@ -76,7 +76,7 @@ impl<S: Service> Runtime<S> {
     fn head(&self, unit: u32, inputs: Vec<(u64, Option<i64>)>, newest_id: Option<String>) -> Option<Head> {
         let run = self.units.get(&unit)?;
         let Phase::Running(running) = &run.phase else { return None };
-        let Running { own, node_id, incarnation, .. } = &**running;
+        let Running { own, node_id, .. } = &**running;
         let lanes = run.lanes.iter().zip(inputs);
         let inputs = lanes.map(|((input, partition), (next_offset, append_time_us))| Edge {
             topic: self.inputs[*input].name.to_string(),
@@ -94,7 +94,8 @@ impl<S: Service> Runtime<S> {
             service: self.service.name().to_owned(),
             unit,
             node_id: node_id.clone(),
-            incarnation: *incarnation,
+            // It is made when everything that it stands for is in the log.
+            incarnation: self.incarnation,
             inputs: inputs.collect(),
             outputs: outputs.collect(),
             newest_id,

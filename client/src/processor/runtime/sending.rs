@@ -99,7 +99,7 @@ impl<S: Service> Runtime<S> {
     /// Takes what the line says.
     pub(super) fn on_line(&mut self, event: LineEvent) -> Result<(), ProcessorError> {
         match event {
-            LineEvent::Up => {}
+            LineEvent::Up { incarnation } => self.incarnation = self.incarnation.max(incarnation),
             LineEvent::Answer(outcome) => self.answered(outcome)?,
             LineEvent::Broke(error) => {
                 tracing::debug!(service = self.service.name(), %error, "the append stream broke");
