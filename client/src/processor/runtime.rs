@@ -28,7 +28,7 @@ use std::{
 
 use tokio::{
     task::{self, JoinSet},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 
 use super::{
@@ -241,8 +241,14 @@ impl<S: Service> Runtime<S> {
         if self.is_finished() {
             self.save_all();
         }
-        while let Some(ended) = self.saves.join_next().await {
+        let until = stopping.as_ref().map_or_else(Instant::now, |stopping| stopping.until);
+        while let Ok(Some(ended)) = timeout_at(until, self.saves.join_next()).await {
             self.on_saved(ended);
+        }
+        if !self.saves.is_empty() {
+            // The older ones stay until these are whole: nothing depends on them.
+            self.counters.snapshots_failed.add(self.saves.len() as u64);
+            tracing::warn!(service = self.service.name(), left = self.saves.len(), "snapshots are not waited for");
         }
         reach(FailPoint::BeforeLeave);
         let late = || Err(Error::local(ErrorKind::Unavailable, "leave the group: no answer in time"));

@@ -1,11 +1,17 @@
 //! Processors that are started again, with and without a snapshot.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tillroll_proto::reason;
 use tokio::sync::Semaphore;
 
-use super::{Running, builder, prove, run, say, start, until_done, words::Counter};
+use super::{
+    Running, builder, prove, run, say, start, until_done,
+    words::{Counter, Trouble},
+};
 use crate::fake::{Fake, Fate};
 
 async fn with_snapshots(fake: &Fake, directory: &std::path::Path, steps: u64) -> Running {
@@ -57,9 +63,9 @@ async fn snapshots_that_are_taken_under_way_are_followed_by_what_came_after() {
         said += 70;
         until_done(&fake).await;
         // A snapshot is written beside the work, and may end after it.
-        let since = std::time::Instant::now();
+        let since = Instant::now();
         while running.watch.read().snapshots_written == 0 {
-            assert!(since.elapsed() < std::time::Duration::from_mins(1), "no snapshot was written");
+            assert!(since.elapsed() < Duration::from_mins(1), "no snapshot was written");
             tokio::task::yield_now().await;
         }
         let statistics = running.watch.read();
@@ -116,6 +122,71 @@ async fn a_snapshot_of_a_newer_broker_is_thrown_away() {
     let statistics = running.stop().await.statistics;
     assert_eq!((statistics.snapshots_thrown_away, statistics.snapshots_used), (1, 0), "{statistics:?}");
     assert_eq!((statistics.observed, statistics.applied), (50, 50), "{statistics:?}");
+}
+
+/// Once a snapshot named the incarnation in which its state was loaded, though it stood for what a later one accepted:
+/// a broker that was restored from a copy between the two was not found to be older.
+#[tokio::test]
+async fn a_snapshot_names_the_incarnation_of_what_it_stands_for() {
+    let fake = Fake::start(1).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    fake.state.lock().incarnation = 3;
+    say(&fake, 0..50).await;
+    let running = with_snapshots(&fake, directory.path(), 1_000).await;
+    until_done(&fake).await;
+    // The broker is started again under the processor, and the append that finds out is sent again.
+    fake.state.lock().incarnation = 7;
+    fake.script([Fate::LoseBefore]);
+    say(&fake, 50..60).await;
+    until_done(&fake).await;
+    let statistics = running.stop().await.statistics;
+    assert_eq!((statistics.rebuilds, statistics.snapshots_written), (1, 1), "{statistics:?}");
+    fake.state.lock().incarnation = 6;
+    let running = with_snapshots(&fake, directory.path(), 1_000).await;
+    say(&fake, 60..70).await;
+    until_done(&fake).await;
+    prove(&fake, 70, false).await;
+    let statistics = running.stop().await.statistics;
+    assert_eq!((statistics.snapshots_thrown_away, statistics.snapshots_used), (1, 0), "{statistics:?}");
+}
+
+#[tokio::test]
+async fn a_state_that_panics_when_it_is_written_costs_its_snapshots_and_nothing_else() {
+    let fake = Fake::start(1).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    say(&fake, 0..50).await;
+    let service = Counter::troubled("word-7", Trouble::PanicsSaving(1));
+    let running = start(builder(&fake, service, "counter-0").await.snapshots(directory.path()).snapshot_steps(20));
+    until_done(&fake).await;
+    say(&fake, 50..100).await;
+    until_done(&fake).await;
+    prove(&fake, 100, false).await;
+    let statistics = running.stop().await.statistics;
+    assert_eq!((statistics.snapshots_failed, statistics.snapshots_written), (1, 0), "{statistics:?}");
+}
+
+/// Once a disk that did not answer held up the end of the processor for as long as it liked.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_snapshot_that_cannot_be_written_in_time_does_not_hold_up_the_end() {
+    let fake = Fake::start(1).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    // Whoever opens a pipe waits for the other end.
+    let pipe = directory.path().join("counter-0.unfinished");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("there is mkfifo");
+    assert!(made.success());
+    say(&fake, 0..20).await;
+    let builder = builder(&fake, Counter::default(), "counter-0").await.snapshots(directory.path());
+    let running = start(builder.stop_within(Duration::from_millis(300)));
+    until_done(&fake).await;
+    let since = Instant::now();
+    let statistics = running.stop().await.statistics;
+    assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
+    assert_eq!((statistics.snapshots_failed, statistics.snapshots_written), (1, 0), "{statistics:?}");
+    assert!(fake.state.lock().groups["counter"].members.is_empty(), "it left");
+    // Lets the writer go.
+    let reader = std::thread::spawn(move || std::fs::read(pipe));
+    reader.join().expect("no panic").expect("it was written");
 }
 
 #[tokio::test]

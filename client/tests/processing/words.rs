@@ -9,7 +9,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use tillroll_client::processor::{Fact, Failed, Malformed, Output, Service, Timer, Told, Trigger};
 use tokio::sync::Semaphore;
 
@@ -68,6 +68,14 @@ pub(crate) struct Counts {
     pub(crate) heard: HashMap<String, u64>,
     pub(crate) counted: HashMap<String, u64>,
     pub(crate) total: u64,
+    #[serde(skip_deserializing, serialize_with = "unless_poisoned")]
+    poisoned: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "it is called with a reference")]
+fn unless_poisoned<S: Serializer>(poisoned: &bool, serializer: S) -> Result<S::Ok, S::Error> {
+    assert!(!poisoned, "planted in serialize");
+    serializer.serialize_bool(false)
 }
 
 /// Counts words. What is said of a word is 1, 2, 3 and so on, or something was lost, doubled or forgotten.
@@ -81,9 +89,16 @@ pub(crate) struct Counter {
     pub(crate) timer_us: Option<i64>,
     /// Each count is larger by so many bytes.
     pub(crate) padding: usize,
+    /// Each step counts so many times more.
+    pub(crate) echoes: u64,
+    /// It does not name the topic that it writes to.
+    pub(crate) is_silent: bool,
     /// The most calls at the same time so far, and those now.
     pub(crate) calls: Arc<(AtomicU64, AtomicU64)>,
 }
+
+/// A word that nobody says.
+pub(crate) const ELSEWHERE: &str = "elsewhere";
 
 /// What goes wrong with a word, so many times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +111,10 @@ pub(crate) enum Trouble {
     /// Once in a call, and then whenever it is asked again which calls there are.
     PanicsCallingThenAsking(u64),
     PanicsAsking(u64),
+    /// The state cannot be written from then on.
+    PanicsSaving(u64),
+    /// It says something of a word that belongs to another partition.
+    SaysElsewhere(u64),
 }
 
 impl Counter {
@@ -116,7 +135,9 @@ impl Counter {
             | Trouble::PanicsApplying(left)
             | Trouble::PanicsCalling(left)
             | Trouble::PanicsCallingThenAsking(left)
-            | Trouble::PanicsAsking(left) => left,
+            | Trouble::PanicsAsking(left)
+            | Trouble::PanicsSaving(left)
+            | Trouble::SaysElsewhere(left) => left,
         };
         let now = *known == place(left) && left > 0;
         if now {
@@ -137,7 +158,7 @@ impl Service for Counter {
     }
 
     fn writes(&self) -> &[&'static str] {
-        &["counts"]
+        if self.is_silent { &["others"] } else { &["counts"] }
     }
 
     fn wants(&self, topic: &str, kind: &str) -> bool {
@@ -146,6 +167,7 @@ impl Service for Counter {
 
     fn observe(&self, state: &mut Counts, input: &Told<Word>) {
         *state.heard.entry(input.key.clone()).or_default() += 1;
+        state.poisoned |= self.goes_wrong(&input.key, Trouble::PanicsSaving);
         assert!(!self.goes_wrong(&input.key, Trouble::PanicsObserving), "planted in observe");
     }
 
@@ -182,11 +204,13 @@ impl Service for Counter {
         if let Trigger::Timer { name, .. } = trigger {
             assert_eq!(*name, "last");
         }
+        let key = if self.goes_wrong(key, Trouble::SaysElsewhere) { ELSEWHERE } else { key };
         let count = state.counted.get(key).copied().unwrap_or(0) + 1;
-        Ok(vec![Output {
+        let counted = |echo| Output {
             key: key.to_owned(),
-            fact: Word::Counted { count, total: state.total + 1, padding: self.padding },
-        }])
+            fact: Word::Counted { count: count + echo, total: state.total + 1 + echo, padding: self.padding },
+        };
+        Ok((0..=self.echoes).map(counted).collect())
     }
 
     fn apply(&self, state: &mut Counts, output: &Told<Word>) {

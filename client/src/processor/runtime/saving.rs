@@ -10,6 +10,7 @@ use super::{
 };
 use crate::processor::{
     Service,
+    caught::caught,
     snapshot::{Edge, Head, Snapshot},
 };
 
@@ -28,11 +29,12 @@ impl<S: Service> Runtime<S> {
         if !matches!(running.saving, Some(Saving::Wanted)) || !order.is_current() {
             return false;
         }
-        let state = match serde_json::to_vec(&running.state) {
+        let written = caught(|| serde_json::to_vec(&running.state).map_err(|error| error.to_string())).flatten();
+        let state = match written {
             Ok(state) => state,
-            Err(error) => {
+            Err(wrong) => {
                 // As with keys of maps that are no text: it will not be better next time.
-                tracing::warn!(service = self.service.name(), %error, "the state cannot be written");
+                tracing::warn!(service = self.service.name(), wrong, "the state cannot be written");
                 self.counters.snapshots_failed.add(1);
                 (running.saving, running.steps_unsaved) = (None, None);
                 return true;
