@@ -72,6 +72,18 @@ impl Fake {
         state.pump();
     }
 
+    /// Tells whoever holds this that it cannot go on, behind everything that was sent.
+    pub(crate) fn stall(&self, group: &str, topic: &str, partition: u32, name: &'static str) {
+        let mut state = self.state.lock();
+        let (group, lane) = (state.group(group).expect("it is there"), (topic.to_owned(), partition));
+        let mut assignment = group.assignment(&lane);
+        let holder = group.cursors[&lane].holder.clone().expect("somebody holds it");
+        let holder = group.members.get_mut(&holder).expect("it is a member");
+        assignment.next_offset = holder.positions[&lane];
+        let error = Some(as_message(&refusal(name, &[])));
+        holder.tell(Event::Stalled(v1::Stalled { assignment: Some(assignment), error }));
+    }
+
     /// Where a group stands.
     pub(crate) fn cursor(&self, group: &str, topic: &str, partition: u32) -> Cursor {
         self.state.lock().groups[group].cursors[&(topic.to_owned(), partition)].clone()

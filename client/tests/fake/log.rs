@@ -202,6 +202,10 @@ impl State {
                         responses.push(Err(Status::unavailable("gone")));
                         return responses;
                     }
+                    ReadFate::Refuse(name) => {
+                        responses.push(Err(refusal(name, &[])));
+                        return responses;
+                    }
                     ReadFate::Damage => encoded.batch.as_mut().expect("it is there").crc32 ^= 1,
                 }
                 responses.push(event(read_response::Event::Batch(v1::Batch {

@@ -46,6 +46,8 @@ pub(crate) enum ReadFate {
     Break,
     /// A byte of it is wrong.
     Damage,
+    /// The read is refused with this reason.
+    Refuse(&'static str),
 }
 
 /// A topic and a partition.
@@ -78,6 +80,8 @@ impl Stored {
 #[derive(Default)]
 pub(crate) struct State {
     pub partitions: u32,
+    /// Topics with another number of partitions.
+    pub uneven: BTreeMap<String, u32>,
     pub incarnation: u64,
     pub log: BTreeMap<Lane, Vec<Stored>>,
     pub groups: BTreeMap<String, group::Group>,

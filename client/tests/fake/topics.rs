@@ -12,7 +12,8 @@ use super::{Fake, refusal};
 impl Fake {
     fn topic(&self, name: String) -> v1::Topic {
         let state = self.state.lock();
-        let partitions = (0..state.partitions).map(|partition| v1::PartitionInfo {
+        let count = state.uneven.get(&name).copied().unwrap_or(state.partitions);
+        let partitions = (0..count).map(|partition| v1::PartitionInfo {
             partition,
             end_offset: state.end(&(name.clone(), partition)),
             ..Default::default()
@@ -22,7 +23,7 @@ impl Fake {
             name,
             topic_id: "00000000000000aa".into(),
             config: Some(v1::TopicConfig {
-                partitions: Some(state.partitions),
+                partitions: Some(count),
                 codec: Some(v1::Codec::Lz4.into()),
                 max_record_bytes: Some(1 << 20),
                 segment_bytes: Some(128 << 20),

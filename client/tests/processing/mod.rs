@@ -8,6 +8,8 @@ mod words;
 mod breaks;
 mod groups;
 mod trouble;
+mod stalls;
+mod refused;
 mod restarts;
 
 use std::{collections::BTreeMap, time::Duration};

@@ -114,6 +114,25 @@ async fn a_step_whose_calls_cannot_be_named_again_is_counted() {
     }
 }
 
+/// Once an error of a state that could not be made named nobody.
+#[tokio::test]
+async fn a_panic_while_a_state_is_made_names_the_record() {
+    for (trouble, topic) in [(Trouble::PanicsObserving(100), "words"), (Trouble::PanicsApplying(100), "counts")] {
+        let fake = Fake::start(1).await;
+        say(&fake, 0..30).await;
+        let service = Counter::default();
+        let running = run(&fake, service.clone(), "counter-0").await;
+        until_done(&fake).await;
+        running.stop().await;
+        service.trouble.lock().insert("word-7".to_owned(), trouble);
+        let error = start(builder(&fake, service, "counter-0").await.tries(3)).end().await;
+        let ProcessorError::Failed { key, cause, tries: 3, wrong, .. } = &error else { panic!("{error}") };
+        assert_eq!(key, "word-7", "{error}");
+        assert_eq!(*cause, Cause::Input { topic: topic.into(), partition: 0, offset: 7 }, "{error}");
+        assert!(wrong.contains("planted"), "{wrong}");
+    }
+}
+
 /// Records that are no words.
 async fn say_nonsense(fake: &Fake) {
     let record = |key: &'static str, value: &'static str| Record::new(value).key(key).type_("Said.v1");
