@@ -3,7 +3,8 @@
 //! The state is made of two things alone, and so it can always be made again from the log: what the service
 //! **observed** (facts of its inputs) and what it **said** (its own outputs). Inputs of different topics are not
 //! ordered against each other, so `observe` must come to the same state in every order that keeps each partition's own;
-//! `apply` sees the outputs in the order in which they were decided.
+//! `apply` sees the outputs in the order in which they were decided. How the two are mixed is not kept either: see
+//! [`Service`].
 
 use std::{fmt, future::Future, sync::Arc};
 
@@ -134,6 +135,22 @@ impl std::error::Error for Failed {}
 ///
 /// Steps of one key never overlap. Steps of other keys go on while one waits for its calls; what they say is appended
 /// in the order of their inputs all the same.
+///
+/// # What a state may depend on
+///
+/// While a service runs, `observe` and `apply` alternate. When a state is made again, **all** inputs are observed
+/// before **any** output is applied. Both have to come to the same state, or a service decides otherwise after a
+/// restart than it would have before. So:
+///
+/// - `observe` does not look at what `apply` has set, and `apply` does not look at what `observe` has set. The simplest
+///   way is to give each its own part of the state; only `calls`, `decide`, `timer` and `timers` look at both.
+/// - Neither takes away what the other put there. Example: input 1 asks for a thing, output 1 grants it, input 2 asks
+///   again and has to wait for something else. If `apply` clears "asked", the live service still has "asked" from input
+///   2, and grants it later; in the one that is made again output 1 has cleared both, and input 2 is never answered.
+///   "Asked twice, granted once" comes out the same either way.
+/// - `apply` finds everything that it needs in the output itself.
+///
+/// A test that keeps the inputs and outputs of a run can make the state again, inputs first, and compare.
 pub trait Service: Send + Sync + 'static {
     /// What is said on its topics, by itself and by others.
     type Fact: Fact;
@@ -153,7 +170,7 @@ pub trait Service: Send + Sync + 'static {
     /// Whether an input of this type means anything to it; what does not is not even decoded.
     fn wants(&self, topic: &str, kind: &str) -> bool;
 
-    /// Takes in what an input says. Commutes between partitions of different topics.
+    /// Takes in what an input says. Commutes between partitions of different topics, and with every `apply`.
     fn observe(&self, state: &mut Self::State, input: &Told<Self::Fact>);
 
     /// Calls that have to be answered before the step can be decided, in their order.
@@ -175,7 +192,8 @@ pub trait Service: Send + Sync + 'static {
         answers: &[Self::Answer],
     ) -> Result<Vec<Output<Self::Fact>>, Failed>;
 
-    /// Takes in what the service said itself, in this process or in one before it.
+    /// Takes in what the service said itself, in this process or in one before it: in the order in which it was
+    /// decided, and perhaps after inputs that came later. Commutes with every `observe`.
     fn apply(&self, state: &mut Self::State, output: &Told<Self::Fact>);
 
     /// When this key has to be looked at again, as its state stands.
