@@ -28,7 +28,7 @@ pub use fulfilment::{Fulfilment, Shipped};
 pub use inventory::{Inventory, Stock};
 pub use notification::{Notices, Notification};
 pub use order::{DEADLINE, Order, Orders};
-pub use payment::{Charge, Charged, Gateway, Operation, Payment, Purses};
+pub use payment::{Charge, Charged, Gateway, Operation, Payment, Purses, Refused};
 
 use super::payload::{Event, Units, group};
 use crate::processor::{Fact, Malformed, Output};

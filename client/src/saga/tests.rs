@@ -37,8 +37,8 @@ fn told_one_by_one(shop: &Shop) -> Counts {
     verdict.counts
 }
 
-/// What the checker says of a world, and of what its gateway was asked.
-pub(super) fn judged(world: &World, input: Option<&ExpectedInput>) -> Verdict {
+/// The log of a world, as the checker takes it in.
+pub(super) fn log_of(world: &World) -> Log {
     let mut log = Log::new();
     for entry in world.entries() {
         let mut record = Record::new(entry.payload.clone()).key(entry.key.clone()).id(entry.id.clone());
@@ -50,8 +50,13 @@ pub(super) fn judged(world: &World, input: Option<&ExpectedInput>) -> Verdict {
         let (topic, partition, offset) = (entry.place.topic.clone(), entry.place.partition, entry.place.offset);
         log.take(&Received { topic, partition, offset, append_time_us: entry.append_time_us, record });
     }
+    log
+}
+
+/// What the checker says of a world, and of what its gateway was asked.
+pub(super) fn judged(world: &World, input: Option<&ExpectedInput>) -> Verdict {
     let charge = |(charge, charged): (service::Charge, service::Charged)| Charge {
-        key: Some(charge.key.clone()),
+        key: Some(charge.key.to_string()),
         operation: match charge.operation {
             service::Operation::Authorize => Operation::Authorize,
             service::Operation::Capture => Operation::Capture,
@@ -66,7 +71,7 @@ pub(super) fn judged(world: &World, input: Option<&ExpectedInput>) -> Verdict {
         },
     };
     let ledger: Vec<Charge> = world.charges().into_iter().map(charge).collect();
-    judge(log, &Terms { input, ledger: Some(&ledger), ..Terms::default() })
+    judge(log_of(world), &Terms { input, ledger: Some(&ledger), ..Terms::default() })
 }
 
 /// Orders whole, in part, cancelled; pence captured, refunded; returns whole, in part, refused; units left.

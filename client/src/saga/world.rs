@@ -15,7 +15,7 @@ use std::{
 use self::part::{Part, Running, Spoken};
 use super::{
     payload::{Event, group, topic},
-    service::{Charge, Charged, Fulfilment, Gateway, Inventory, Notification, Order, Payment, reads},
+    service::{Charge, Charged, Fulfilment, Gateway, Inventory, Notification, Order, Payment, Refused, reads},
 };
 use crate::{
     partition_for_key,
@@ -98,10 +98,10 @@ struct Till {
 }
 
 impl Gateway for Arc<Till> {
-    async fn charge(&self, charge: Charge) -> Charged {
+    async fn charge(&self, charge: Charge) -> Result<Charged, Refused> {
         let charged = (self.rule)(&charge);
         self.charges.lock().unwrap_or_else(PoisonError::into_inner).push((charge, charged));
-        charged
+        Ok(charged)
     }
 }
 

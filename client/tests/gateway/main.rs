@@ -6,6 +6,7 @@
 
 mod house;
 mod keys;
+mod refusals;
 mod faults;
 mod reports;
 mod kills;

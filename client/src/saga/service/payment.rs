@@ -4,6 +4,9 @@
 //! again under the same key until it is, so an authorisation may be found after the order was being cancelled: it is
 //! said all the same, and voided at the next step. An amount of 0 is never asked for.
 //!
+//! A charge that the gateway refuses as such, and an order whose name makes no key, fail the step: the service stops after
+//! its tries and names the order, instead of waiting for what never comes.
+//!
 //! `calls` and `decide` of a step both go by [`Purse::due`], so an answer always belongs to the charge that it is for.
 
 mod gateway;
@@ -11,13 +14,17 @@ mod provider;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::gateway::{Charge, Charged, Gateway, Operation};
+pub use self::gateway::{Charge, Charged, Gateway, Refused};
 use super::{ByKey, Hear, Word, hears, read, say};
+pub use crate::saga::gateway::Operation;
 use crate::{
     processor::{Failed, Malformed, Output, Service, Told, Trigger, sibling},
-    saga::payload::{
-        Event, OrderCancelling, OrderConfirmed, OrderFulfilled, OrderPlaced, PaymentAuthorized, PaymentCaptured,
-        PaymentDeclined, PaymentVoided, RefundProcessed, ReturnAccepted, group, pence, topic,
+    saga::{
+        gateway::{Key, KeyFault},
+        payload::{
+            Event, OrderCancelling, OrderConfirmed, OrderFulfilled, OrderPlaced, PaymentAuthorized, PaymentCaptured,
+            PaymentDeclined, PaymentVoided, RefundProcessed, ReturnAccepted, group, pence, topic,
+        },
     },
 };
 
@@ -186,14 +193,20 @@ impl<'a> Due<'a> {
     }
 
     /// What the gateway knows it by, if it is asked.
-    fn key(&self, order: &str) -> Option<String> {
-        (self.asks == Asks::Gateway).then(|| self.operation.key(order, self.request))
+    ///
+    /// **Errors**: the names make no key.
+    fn key(&self, order: &str) -> Result<Option<Key>, KeyFault> {
+        match self.asks {
+            Asks::Gateway => Key::new(self.operation, order, self.request).map(Some),
+            Asks::Nobody(_) => Ok(None),
+        }
     }
 
+    /// What the gateway is asked; nothing when the names make no key, of which the step fails when it is decided.
     fn charge(&self, order: &str) -> Option<Charge> {
+        let key = self.key(order).ok().flatten()?;
         let Self { operation, request, amount, .. } = *self;
-        let request = request.map(str::to_owned);
-        self.key(order).map(|key| Charge { operation, key, order: order.to_owned(), request, amount })
+        Some(Charge { operation, key, order: order.to_owned(), request: request.map(str::to_owned), amount })
     }
 }
 
@@ -265,7 +278,7 @@ impl<G: Gateway> Service for Payment<G> {
     type Fact = Word<Bill>;
     type State = Purses;
     type Call = Charge;
-    type Answer = Charged;
+    type Answer = Result<Charged, Refused>;
 
     fn name(&self) -> &str {
         group::PAYMENT
@@ -297,7 +310,7 @@ impl<G: Gateway> Service for Payment<G> {
         due.iter().filter_map(|due| due.charge(&input.key)).collect()
     }
 
-    async fn perform(&self, call: Charge) -> Charged {
+    async fn perform(&self, call: Charge) -> Result<Charged, Refused> {
         self.gateway.charge(call).await
     }
 
@@ -305,19 +318,22 @@ impl<G: Gateway> Service for Payment<G> {
         &self,
         state: &Purses,
         trigger: &Trigger<'_, Self::Fact>,
-        answers: &[Charged],
+        answers: &[Result<Charged, Refused>],
     ) -> Result<Vec<Output<Self::Fact>>, Failed> {
         let order = trigger.key();
         let due = state.orders.get(order).map(Purse::due).unwrap_or_default();
         let mut answers = answers.iter();
         let mut says = Vec::with_capacity(due.len());
         for due in due {
-            let key = due.key(order);
+            let key = due.key(order).map_err(|fault| Failed { wrong: gateway::no_key(order, &fault) })?;
             let charged = match due.asks {
                 Asks::Nobody(charged) => charged,
-                Asks::Gateway => *answers.next().ok_or_else(|| unanswered(order, "fewer"))?,
+                Asks::Gateway => {
+                    let answer = answers.next().ok_or_else(|| unanswered(order, "fewer"))?;
+                    answer.clone().map_err(|refused| Failed { wrong: refused.to_string() })?
+                }
             };
-            says.push(say(order, done(due, charged, key)?));
+            says.push(say(order, done(due, charged, key.map(|key| key.to_string()))?));
         }
         answers.next().is_none().then_some(says).ok_or_else(|| unanswered(order, "more"))
     }

@@ -2,53 +2,16 @@
 
 use std::{fmt, future::Future};
 
-/// What is asked of the gateway.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Operation {
-    /// Set an amount aside.
-    Authorize,
-    /// Take what was set aside, or a part of it.
-    Capture,
-    /// Free what was set aside and not taken.
-    Void,
-    /// Give back what was taken, or a part of it.
-    Refund,
-}
-
-impl Operation {
-    /// Its name, as it stands in keys.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Authorize => "authorize",
-            Self::Capture => "capture",
-            Self::Void => "void",
-            Self::Refund => "refund",
-        }
-    }
-
-    /// The name of a business operation, `<operation>:<order>[:<request>]`.
-    pub(super) fn key(self, order: &str, request: Option<&str>) -> String {
-        match request {
-            Some(request) => format!("{self}:{order}:{request}"),
-            None => format!("{self}:{order}"),
-        }
-    }
-}
-
-impl fmt::Display for Operation {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.name())
-    }
-}
+use crate::saga::gateway::{Key, KeyFault, Operation};
 
 /// One movement of money.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Charge {
     /// What is asked.
     pub operation: Operation,
-    /// The name of this business operation, `<operation>:<order>[:<request>]`: the gateway does once whatever it is
-    /// asked under one key, however often. So it has no part of an attempt or an event in it.
-    pub key: String,
+    /// The name of this business operation, as [`Key::new`] makes it: the gateway does once whatever it is asked under
+    /// one key, however often. So it has no part of an attempt or an event in it.
+    pub key: Key,
     /// The order that it is about.
     pub order: String,
     /// The request behind it, for a refund.
@@ -66,9 +29,34 @@ pub enum Charged {
     Declined,
 }
 
+/// The gateway does not take the charge as such. Nothing was charged, and asking again changes nothing: somebody has to
+/// mend the order, the service or the gateway. It is no decline, which only the customer's money decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// What was asked under which key.
+    pub key: Key,
+    /// Why not, in the gateway's words.
+    pub wrong: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "the gateway does not take the charge key={}: {}", self.key, self.wrong)
+    }
+}
+
+impl std::error::Error for Refused {}
+
 /// A payment gateway, which remembers its keys.
 pub trait Gateway: Send + Sync + 'static {
     /// Charges, and returns once the outcome is known, however long and however many attempts that takes: an outcome
-    /// that is not known is never [`Charged::Declined`].
-    fn charge(&self, charge: Charge) -> impl Future<Output = Charged> + Send;
+    /// that is not known is never [`Charged::Declined`], and no error.
+    ///
+    /// **Errors**: the charge as such is refused, for good.
+    fn charge(&self, charge: Charge) -> impl Future<Output = Result<Charged, Refused>> + Send;
+}
+
+/// What a step fails with when the names of an order make no key: it can never be charged.
+pub(super) fn no_key(order: &str, fault: &KeyFault) -> String {
+    format!("the order cannot be charged for order={order:?}: {fault}")
 }

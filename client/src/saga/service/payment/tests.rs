@@ -13,14 +13,19 @@ use crate::{
 #[derive(Clone, Default)]
 struct Till {
     declines: bool,
+    refuses: Option<&'static str>,
     asked: Arc<Mutex<Vec<(String, u64)>>>,
 }
 
 impl Gateway for Till {
-    async fn charge(&self, charge: Charge) -> Charged {
-        assert_eq!(charge.key.split(':').next(), Some(charge.operation.name()));
-        self.asked.lock().unwrap().push((charge.key, charge.amount));
-        if self.declines { Charged::Declined } else { Charged::Accepted }
+    async fn charge(&self, charge: Charge) -> Result<Charged, Refused> {
+        assert_eq!(charge.key.as_str().split(':').next(), Some(charge.operation.name()));
+        self.asked.lock().unwrap().push((charge.key.to_string(), charge.amount));
+        match &self.refuses {
+            Some(wrong) => Err(Refused { key: charge.key, wrong: (*wrong).to_owned() }),
+            None if self.declines => Ok(Charged::Declined),
+            None => Ok(Charged::Accepted),
+        }
     }
 }
 
@@ -184,7 +189,34 @@ fn answers_that_do_not_fit_the_charges_fail_the_step() {
     let fact = Word::decode(placed.kind(), &placed.encode()).unwrap().unwrap();
     let told = Told { key: "1".into(), id: "i".into(), append_time_us: 1, fact };
     service.observe(&mut state, &told);
-    for answers in [&[][..], &[Charged::Accepted; 2]] {
-        assert!(service.decide(&state, &Trigger::Input(&told), answers).is_err());
+    for answers in [vec![], vec![Ok(Charged::Accepted); 2]] {
+        assert!(service.decide(&state, &Trigger::Input(&told), &answers).is_err());
     }
+}
+
+#[test]
+fn a_charge_that_is_refused_as_such_fails_the_step_and_names_it() {
+    let refusing = Till { refuses: Some("the request is not understood"), ..Till::default() };
+    let mut story = story(&refusing);
+    let failed = story.try_hear("p", "1", placed(LINES)).expect_err("nothing is known of the money");
+    assert_eq!(failed.wrong, "the gateway does not take the charge key=authorize:1: the request is not understood");
+    story.service = Payment::new(Till::default());
+    assert_eq!(story.hear_as("p", "1", placed(LINES)), [authorized(3_330, Some("authorize:1"))], "it was mended");
+}
+
+#[test]
+fn an_order_whose_name_makes_no_key_fails_the_step_and_nobody_is_asked() {
+    let till = Till::default();
+    let mut story = story(&till);
+    let long = "1".repeat(300);
+    for order in ["a:b", "a b", "é", &long] {
+        let failed = story.try_hear("p", order, placed(LINES)).expect_err("it has no key");
+        assert!(failed.wrong.contains(&format!("order={order:?}")), "{failed}");
+    }
+    assert_eq!(
+        story.hear("c:d", placed(&[(1, "85123A", 6, 0)])),
+        [authorized(0, None)],
+        "nothing is asked for nothing"
+    );
+    assert_eq!(till.asked(), []);
 }

@@ -169,7 +169,7 @@ fn ledger(world: &World) {
     let mut ledger: BTreeMap<String, (u64, Charged)> = BTreeMap::new();
     for (charge, outcome) in world.charges() {
         assert!(charge.amount > 0, "{charge:?}");
-        let before = ledger.insert(charge.key.clone(), (charge.amount, outcome));
+        let before = ledger.insert(charge.key.to_string(), (charge.amount, outcome));
         assert_eq!(before, None, "without a crash nothing is asked twice: {charge:?}");
     }
     for entry in world.entries() {
