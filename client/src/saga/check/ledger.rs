@@ -21,6 +21,18 @@ pub enum Operation {
     Refund,
 }
 
+impl Operation {
+    /// The first part of its keys.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Authorize => "authorize",
+            Self::Capture => "capture",
+            Self::Void => "void",
+            Self::Refund => "refund",
+        }
+    }
+}
+
 /// What came of it, for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -55,8 +67,8 @@ impl fmt::Display for Charge {
 /// The same as an event of the log tells it.
 struct Paid<'a> {
     place: Place,
-    /// What the key says behind the operation.
-    names: String,
+    /// The key that it has to have: `<operation>:<order>[:<request>]`.
+    due_key: String,
     charge: Charge,
     about: &'a Subject,
     /// A decline of an order that was being cancelled: nobody was asked.
@@ -94,13 +106,13 @@ pub(crate) fn judge(cases: &[Case<'_>], ledger: &[Charge], findings: &mut Findin
 
 /// One event and one effective charge of each key, and both tell the same.
 fn judge_key(key: &str, paid: &[&Paid<'_>], charges: &[&Charge], findings: &mut Findings) {
-    let Paid { place, names, charge, about, .. } = paid[0];
+    let Paid { place, due_key, charge, about, .. } = paid[0];
     let places: Vec<Place> = paid.iter().map(|paid| paid.place).collect();
     if paid.len() > 1 {
         findings.wrong(S12, about, &places, format_args!("one event with the key {key}"), paid.len());
     }
-    if key.split_once(':').map(|(_, rest)| rest) != Some(names) {
-        findings.wrong(S12, about, &[*place], format_args!("a key of an operation and {names}"), key);
+    if key != due_key {
+        findings.wrong(S12, about, &[*place], format_args!("the key {due_key}"), key);
     }
     if charge.amount == 0 {
         findings.wrong(S12, about, &[*place], "no key with an amount of 0", key);
@@ -120,11 +132,12 @@ fn judge_key(key: &str, paid: &[&Paid<'_>], charges: &[&Charge], findings: &mut 
 fn paid<'a>(case: &Case<'a>) -> Vec<Paid<'a>> {
     let Case { log, order, name, about } = *case;
     let mut all = Vec::new();
-    let mut add = |event: u32, operation, amount, key: &Option<String>, outcome, request: Option<&str>| {
-        let names = request.map_or_else(|| name.to_owned(), |request| format!("{name}:{request}"));
+    let mut add = |event: u32, operation: Operation, amount, key: &Option<String>, outcome, request: Option<&str>| {
+        let request = request.map_or_else(String::new, |request| format!(":{request}"));
+        let due_key = format!("{}:{name}{request}", operation.name());
         let never_asked = outcome == Outcome::Declined && key.is_none() && !order.cancelling.is_empty();
         let charge = Charge { key: key.clone(), operation, order: name.to_owned(), amount, outcome };
-        all.push(Paid { place: log.place(event), names, charge, about, never_asked });
+        all.push(Paid { place: log.place(event), due_key, charge, about, never_asked });
     };
     for at in &order.authorized {
         add(at.event, Operation::Authorize, at.fact.amount, &at.fact.key, Outcome::Accepted, None);

@@ -1,6 +1,7 @@
 //! Gathers the log: every event once, in few bytes, and what it says in the facts of its order or code.
 //!
-//! Events of a partition come in their order; the topics in any. Each payload is decoded once and dropped.
+//! Events of a partition come in their order; the topics in any. Each payload is decoded once and dropped. Beside the
+//! payloads, the names of steps are read as the processor writes them, by [`StepName`].
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -89,7 +90,7 @@ pub(crate) struct Decision {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     Reserved(usize),
-    Rejected,
+    Rejected(usize),
     Released(usize),
     Returned(usize),
     Updated(usize),
@@ -302,7 +303,8 @@ impl Log {
                 add(&mut self.orders[order].reserved, event, fact);
             }
             Payload::InventoryRejected(fact) => {
-                let fact = self.moved(event, fact.decision, Change::Rejected, &[], fact.short);
+                let index = self.orders[order].rejected.len();
+                let fact = self.moved(event, fact.decision, Change::Rejected(index), &[], fact.short);
                 add(&mut self.orders[order].rejected, event, fact);
             }
             Payload::InventoryReleased(fact) => {

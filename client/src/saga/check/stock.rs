@@ -1,5 +1,6 @@
-//! S7, stock: the decisions of the inventory are numbered without a gap, in that order no code is ever given out twice,
-//! and at the end what was set aside and not set free is what was shipped.
+//! S7, stock: the decisions of the inventory are numbered without a gap, in that order no code is ever given out twice
+//! and no line is short of which there is enough, and at the end what was set aside and not set free is what was
+//! shipped.
 
 use std::cmp::Ordering;
 
@@ -160,8 +161,24 @@ fn judge_free(log: &Log, decisions: &[&Decision], findings: &mut Findings) -> Ve
                 below(log, decision, units.code, *now, findings);
             }
         }
+        judge_short(log, decision, moved, &free, findings);
     }
     free
+}
+
+/// A line is short when there was not enough of its code, also beside what the same order got of it: by then, and in
+/// whatever order its lines were looked at.
+fn judge_short(log: &Log, decision: &Decision, moved: &Moved, free: &[i128], findings: &mut Findings) {
+    let event = log.event(decision.event);
+    let About::Order(order) = event.about else { return };
+    for line in moved.short.iter().filter_map(|line| log.orders[order as usize].line(*line)) {
+        let (units, now) = (line.units, free[line.code as usize]);
+        if now >= i128::from(units) {
+            let code = &log.codes[line.code as usize].name;
+            let expected = format_args!("line {} short with fewer than its {units} of {code} free", line.line);
+            findings.wrong(S7, &log.subject(event.about), &[event.place], expected, format_args!("{now} free"));
+        }
+    }
 }
 
 fn below(log: &Log, decision: &Decision, code: CodeNumber, now: i128, findings: &mut Findings) {
@@ -179,7 +196,8 @@ fn moved<'a>(log: &'a Log, decision: &Decision) -> Option<(i128, &'a Moved)> {
         Change::Reserved(index) => Some((-1, &order.reserved[index].fact)),
         Change::Released(index) => Some((1, &order.released[index].fact)),
         Change::Returned(index) => Some((1, &order.returned[index].fact)),
-        Change::Rejected | Change::Updated(_) => None,
+        Change::Rejected(index) => Some((-1, &order.rejected[index].fact)),
+        Change::Updated(_) => None,
     }
 }
 

@@ -58,7 +58,10 @@ fn take(shop: &mut Shop, log: &mut Log, taking: &mut Duration) -> usize {
 fn order(shop: &mut Shop, number: u64) {
     let name = (536_365 + number).to_string();
     let (short, cancels, returns) = (number % 5 == 1, number % 10 == 3, number % 5 == 2);
-    let lines: Vec<Line> = (1..=5 + number % 43).map(|line| bought(number, line as u32)).collect();
+    let mut lines: Vec<Line> = (1..=5 + number % 43).map(|line| bought(number, line as u32)).collect();
+    if let Some(last) = lines.last_mut().filter(|_| short) {
+        last.code = "NEVER".into();
+    }
     let content = OrderPlaced { customer: None, address: "United Kingdom".into(), lines: lines.clone() };
     let amount: u64 = lines.iter().map(|line| line.pence(line.units)).sum();
     let placed = shop.storefront(&name, content.clone());

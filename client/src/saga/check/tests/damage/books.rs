@@ -6,14 +6,15 @@ use super::{
 use crate::saga::{
     check::{Operation, Outcome},
     payload::{
-        InventoryReleased, InventoryReserved, InventoryReturned, InventoryUpdated, OrderConfirmed, OrderFulfilled,
-        PaymentAuthorized, PaymentCaptured, PaymentDeclined, PaymentVoided, RefundProcessed, ReturnAccepted,
-        StockChangeRequested, topic,
+        InventoryRejected, InventoryReleased, InventoryReserved, InventoryReturned, InventoryUpdated, OrderConfirmed,
+        OrderFulfilled, PaymentAuthorized, PaymentCaptured, PaymentDeclined, PaymentVoided, RefundProcessed,
+        ReturnAccepted, StockChangeRequested, topic,
     },
 };
 
 pub(super) fn damages() -> Vec<Damage> {
-    let families = [money(), returns(), money_in_all(), stock(), goods(), names(), sums(), ledger(), keys()];
+    let families =
+        [money(), returns(), money_in_all(), stock(), shortage(), goods(), names(), sums(), ledger(), keys()];
     families.into_iter().flatten().collect()
 }
 
@@ -139,6 +140,34 @@ fn stock() -> Vec<Damage> {
             change!(world, "HEART", StockChangeRequested, |fact| fact.units += 1);
             change!(world, "HEART", InventoryUpdated, |fact| (fact.asked, fact.applied) = (101, 101));
             change!(world, "plain", InventoryReserved, |fact| fact.lines[0].units += 1);
+        }),
+    ]
+}
+
+fn shortage() -> Vec<Damage> {
+    vec![
+        order(S7, "plain", "a line is short of which there is enough", |world| {
+            change!(world, "plain", InventoryReserved, |fact| {
+                fact.lines.pop();
+                fact.short.push(2);
+            });
+        }),
+        order(S7, "plain", "an order is rejected of which there is enough", |world| {
+            let said = world.said("plain", InventoryReserved::KIND);
+            if let Payload::InventoryReserved(InventoryReserved { decision, .. }) = said.fact {
+                said.fact = InventoryRejected { decision, short: vec![1, 2] }.into();
+            }
+        }),
+        order(S7, "short", "there was enough of what is short", |world| {
+            change!(world, "BIRD", StockChangeRequested, |fact| fact.units += 7);
+            change!(world, "BIRD", InventoryUpdated, |fact| (fact.asked, fact.applied) = (12, 12));
+            let updates = world.events.iter_mut().map(|said| &mut said.fact);
+            updates.for_each(|fact| match fact {
+                Payload::InventoryUpdated(fact) if fact.asked < 0 => fact.applied = -8,
+                Payload::InventoryUpdated(fact) if fact.request == "536600" => (fact.asked, fact.applied) = (6, 6),
+                Payload::StockChangeRequested(fact) if fact.request == "536600" => fact.units = 6,
+                _ => {}
+            });
         }),
     ]
 }
@@ -284,6 +313,10 @@ fn keys() -> Vec<Damage> {
         }),
         order(S12, "gift", "nothing is asked of the gateway", |world| {
             change!(world, "gift", PaymentCaptured, |fact| fact.key = Some("capture:gift".into()));
+        }),
+        order(S12, "plain", "a capture has the key of another operation, and the gateway took it", |world| {
+            world.charge("capture:plain").key = Some("void:plain".into());
+            change!(world, "plain", PaymentCaptured, |fact| fact.key = Some("void:plain".into()));
         }),
         order(S12, "slow", "a refund has the key of another request", |world| {
             change!(world, "slow", RefundProcessed, |fact| fact.key = Some("refund:slow:C2".into()));
