@@ -1,9 +1,10 @@
 //! The proof of the order saga: judges the log of all topics by the invariants S1 to S12, or names invariant, order,
 //! places, what was expected and what is there.
 //!
-//! It shares the payloads with the services and nothing else: what they compute is computed here once more, from the
-//! words of `docs/saga.md`. In come the events ([`Log::take`], or [`read`] from a broker) and, where they are at hand,
-//! the input, the groups' cursors and the gateway's ledger ([`Terms`]); out comes a [`Verdict`].
+//! It shares the payloads with the services, and with the processor how a step's name is written, and nothing else:
+//! what they compute is computed here once more, from the words of `docs/saga.md`. In come the events ([`Log::take`],
+//! or [`read`] from a broker) and, where they are at hand, the input, the groups' cursors and the gateway's ledger
+//! ([`Terms`]); out comes a [`Verdict`].
 //!
 //! Something that must not be there, or is there with another content, is a finding. Something that is not there yet
 //! leaves its order open; that is a finding, too, unless open orders are allowed. So a log is judged while it grows.
@@ -27,6 +28,7 @@ mod input;
 mod quiet;
 mod ledger;
 mod counts;
+mod whole;
 mod read;
 
 #[cfg(test)]
@@ -46,7 +48,7 @@ use verdict::Findings;
 /// By what a log is judged, beside itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Terms<'a> {
-    /// What was put in; without it S1 judges second placements alone.
+    /// What was put in; without it S1 judges second placements alone, and that there are orders.
     pub input: Option<&'a ExpectedInput>,
     /// The published ends and the groups' cursors; without them S11 is not judged.
     pub standing: Option<(&'a [End], &'a [Cursor])>,
@@ -93,6 +95,10 @@ pub fn judge(mut log: Log, terms: &Terms<'_>) -> Verdict {
     }
     if let Some(ledger) = terms.ledger {
         ledger::judge(&cases, ledger, &mut findings);
+    }
+    if counts.orders == 0 {
+        // Whatever is said of no orders is true, and says nothing.
+        findings.missing(Invariant::S1, &Subject::Log, &[], "an order, without which nothing is proven");
     }
     let judged = Invariant::ALL.into_iter().filter(|invariant| match invariant {
         Invariant::S1 => terms.input.is_some(),

@@ -1,11 +1,12 @@
 //! Reads the log from a broker, up to ends that are read first, and the groups' cursors.
 
-use std::{collections::BTreeMap, future::Future};
+use std::future::Future;
 
 use super::{
     super::payload::{group, topic},
     log::Log,
     quiet::{Cursor, End},
+    whole::Whole,
 };
 use crate::{Client, Error};
 
@@ -28,6 +29,8 @@ pub struct Reading {
 /// the ends are read twice. When they have moved, what is read is cut at the last append time that was seen the first
 /// time: append times never fall from frame to frame, so everything before it stood in the log by the second time, and
 /// frames are cut as a whole.
+///
+/// What is not there any more, or was not read, is a finding: nothing can be proved without it.
 ///
 /// **Errors**: `NotFound` when a topic of the saga is not there; what the reader and `cursors` meet.
 pub async fn read<Asked>(client: &Client, cursors: impl Fn(&'static str) -> Asked) -> Result<Reading, Error>
@@ -63,21 +66,28 @@ async fn ends(client: &Client) -> Result<(Vec<End>, i64), Error> {
     Ok((ends, last_time_us))
 }
 
-async fn read_topic(client: &Client, topic: &str, ends: &[End], cut_us: i64, log: &mut Log) -> Result<(), Error> {
-    let of_topic = ends.iter().filter(|end| end.topic == topic && end.end_offset > 0);
-    let ends: BTreeMap<u32, u64> = of_topic.map(|end| (end.partition, end.end_offset)).collect();
-    if ends.is_empty() {
+async fn read_topic(
+    client: &Client,
+    topic: &'static str,
+    ends: &[End],
+    cut_us: i64,
+    log: &mut Log,
+) -> Result<(), Error> {
+    let of_topic = ends.iter().filter(|end| end.topic == topic);
+    let mut whole = Whole::new(topic, of_topic.map(|end| (end.partition, end.end_offset)));
+    let partitions = whole.partitions();
+    if partitions.is_empty() {
         return Ok(());
     }
-    let mut reader = client.reader(topic).partitions(ends.keys().copied()).open().await?;
+    let mut reader = client.reader(topic).partitions(partitions).open().await?;
     while let Some(batch) = reader.next_batch().await {
         for received in batch? {
             let received = received?;
-            let below = ends.get(&received.partition).is_some_and(|end| received.offset < *end);
-            if below && received.append_time_us < cut_us {
+            if whole.read(received.partition, received.offset, log) && received.append_time_us < cut_us {
                 log.take(&received);
             }
         }
     }
+    whole.close(log);
     Ok(())
 }

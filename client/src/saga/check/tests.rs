@@ -8,7 +8,7 @@ mod every;
 mod good;
 mod large;
 
-use super::{Invariant, Subject, Terms, Verdict, judge};
+use super::{Invariant, Log, Subject, Terms, Verdict, judge};
 use crate::{Record, saga::payload};
 use good::World;
 
@@ -50,6 +50,22 @@ fn what_is_not_judged_is_not_said_to_hold() {
         assert!(!verdict.judged.contains(&invariant));
     }
     assert_eq!(verdict.judged.len(), 9);
+}
+
+/// What was there of a log without orders is fine, and nobody is told that it is proven.
+#[test]
+fn a_log_without_orders_proves_nothing() {
+    let mut stock_alone = World::good();
+    stock_alone.events.retain(|said| matches!(said.key.as_str(), "HEART" | "LANTERN" | "BIRD"));
+    for log in [Log::new(), stock_alone.log()] {
+        let verdict = judge(log, &Terms::default());
+        assert_eq!(verdict.found.into_iter().collect::<Vec<_>>(), [(Invariant::S1, 1)]);
+        let said = "S1 input: the log: expected an order, without which nothing is proven, found none";
+        assert_eq!(verdict.findings[0].to_string(), said);
+    }
+    let growing = judge(Log::new(), &Terms { allow_open: true, ..Terms::default() });
+    assert!(growing.holds());
+    assert_eq!((growing.open_count, &growing.open[0].about), (1, &Subject::Log));
 }
 
 /// A log while it grows: what was there at each moment.

@@ -20,13 +20,13 @@ const PLACES_MAX: usize = 8;
 /// What has to hold. `docs/saga.md` has the words of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum Invariant {
-    /// The log holds the input, every item once.
+    /// The log is whole and holds the input, every item once.
     S1,
     /// Ids are unique, and every step stands in the log once and whole.
     S2,
     /// Every event has a cause that the flow allows.
     S3,
-    /// Every order is decided once, and carried out or given up as a whole.
+    /// Every order is decided once and for a reason, and carried out or given up as a whole.
     S4,
     /// The money of each order adds up.
     S5,
@@ -36,7 +36,7 @@ pub enum Invariant {
     S7,
     /// What is taken back was given before, and no more than that.
     S8,
-    /// Every request has one answer.
+    /// Every request has one answer, and gets what there is to get.
     S9,
     /// Nobody is told the same twice.
     S10,
