@@ -19,10 +19,12 @@ mod case;
 mod steps;
 mod causes;
 mod decisions;
+mod given_up;
 mod money;
 mod stock;
 mod compensation;
 mod requests;
+mod returns;
 mod told;
 mod input;
 mod quiet;
@@ -34,6 +36,10 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use causes::ways;
+#[cfg(test)]
+pub(crate) use flow::{Cause, FLOW};
 pub use input::ExpectedInput;
 pub use ledger::{Charge, Operation, Outcome};
 pub use log::Log;

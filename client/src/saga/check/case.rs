@@ -16,7 +16,21 @@ pub(crate) struct Case<'a> {
     pub(crate) about: &'a Subject,
 }
 
-impl Case<'_> {
+impl<'a> Case<'a> {
+    /// What was taken in before this event, or at the same moment: of several topics no more is known of the order in
+    /// which they were written.
+    pub(crate) fn before<T>(&self, facts: &'a [At<T>], event: u32) -> impl Iterator<Item = &'a At<T>> {
+        let (log, time_us) = (self.log, self.log.event(event).time_us);
+        facts.iter().filter(move |fact| log.event(fact.event).time_us <= time_us)
+    }
+
+    /// Where the decision stands, if there is one.
+    pub(crate) fn decided(&self) -> Option<Place> {
+        let confirmed = self.order.confirmed.iter().map(|fact| fact.event);
+        let decisions = confirmed.chain(self.order.cancelling.iter().map(|fact| fact.event));
+        decisions.map(|event| self.log.place(event)).min()
+    }
+
     pub(crate) fn place<T>(&self, fact: &At<T>) -> Place {
         self.log.place(fact.event)
     }

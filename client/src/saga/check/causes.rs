@@ -18,6 +18,20 @@ pub(crate) fn judge(log: &Log, findings: &mut Findings) {
     judge_cycles(log, findings);
 }
 
+/// The ways of the flow that events of this log came about, each as its type and the cause. For tests that every way is
+/// one that the services go.
+#[cfg(test)]
+pub(crate) fn ways(log: &Log) -> Vec<(&'static str, Cause)> {
+    let mut ways = Vec::new();
+    for event in &log.events {
+        let Some(cause) = event.cause.as_ref().and_then(|id| log.ids.get(id)) else { continue };
+        let Some(step) = &event.step else { continue };
+        let gone = event.rule.causes.iter().filter(|cause_of| allows(**cause_of, event, step, log.event(*cause)));
+        ways.extend(gone.map(|gone| (event.kind(), *gone)));
+    }
+    ways
+}
+
 fn judge_cause(log: &Log, event: &Event, rule: &Rule, findings: &mut Findings) {
     let about = log.subject(event.about);
     let kind = rule.kind;
@@ -41,8 +55,13 @@ fn judge_cause(log: &Log, event: &Event, rule: &Rule, findings: &mut Findings) {
         let (expected, found) = (format_args!("a cause of {kind} of {about}"), log.subject(cause.about));
         findings.wrong(S3, &about, &places, expected, found);
     }
+    // Append times never fall, and nothing is read before it is written.
+    if cause.time_us > event.time_us {
+        findings.wrong(S3, &about, &places, format_args!("the cause of {kind} before it"), "after");
+    }
     if !rule.causes.iter().any(|allowed| allows(*allowed, event, step, cause)) {
-        let allowed: Vec<&str> = rule.causes.iter().map(|cause| cause.kind()).collect();
+        let mut allowed: Vec<&str> = rule.causes.iter().map(|cause| cause.kind()).collect();
+        allowed.dedup();
         let expected = format_args!("{kind} because of {} as the flow has it", allowed.join(", "));
         findings.wrong(S3, &about, &places, expected, cause.kind());
     }
@@ -52,19 +71,18 @@ fn judge_cause(log: &Log, event: &Event, rule: &Rule, findings: &mut Findings) {
 /// Whether this way to cause an event is the way that it was caused.
 fn allows(allowed: Cause, event: &Event, step: &Step, cause: &Event) -> bool {
     let by_timer = matches!(step.answers, Answers::Timer(_));
-    // Only a deadline cancels with this reason, and with no other.
-    if let Detail::Cancelling(reason) = event.detail
-        && (reason == CancelReason::Deadline) != by_timer
-    {
-        return false;
-    }
     let fits = match allowed {
         Cause::Input(_) => !by_timer,
         Cause::InputToNothing(_) => !by_timer && event.detail == Detail::Nothing,
         Cause::InputOfNothing(_) => !by_timer && cause.detail == Detail::Nothing,
-        Cause::InputOfSomething(_) => !by_timer && cause.detail != Detail::Nothing,
+        Cause::GivesUp(_, reason) => {
+            !by_timer && event.detail == Detail::Cancelling(reason) && cause.detail != Detail::Nothing
+        }
         Cause::Told(_, notice) => !by_timer && event.detail == Detail::Told(notice),
-        Cause::Deadline => by_timer,
+        // An order that is given up by its deadline is given up for that.
+        Cause::Deadline => {
+            by_timer && !matches!(event.detail, Detail::Cancelling(reason) if reason != CancelReason::Deadline)
+        }
     };
     fits && cause.kind() == allowed.kind()
 }

@@ -1,13 +1,13 @@
-//! S4, one decision: an order is confirmed or being cancelled, once; what is confirmed is shipped, and of what is
-//! cancelled nothing is shipped, captured or held when the last word is said.
+//! S4, one decision: an order is confirmed or being cancelled, once; what is confirmed is shipped. What has to hold of
+//! an order that is given up stands in `given_up`.
 
 use super::{
-    super::payload::{OrderCancelled, OrderCancelling, OrderConfirmed, OrderFulfilled, PaymentCaptured},
+    super::payload::{OrderCancelled, OrderCancelling, OrderConfirmed, OrderFulfilled},
     case::Case,
     facts::{At, Moved, of_stocked, of_units},
-    place::Place,
+    given_up,
     tally::Tally,
-    verdict::{Findings, Invariant::S4, Listed},
+    verdict::{Findings, Invariant::S4},
 };
 
 pub(crate) fn judge(case: &Case<'_>, findings: &mut Findings) {
@@ -30,7 +30,7 @@ pub(crate) fn judge(case: &Case<'_>, findings: &mut Findings) {
         judge_confirmed(case, confirmed, findings);
     }
     if let [cancelling, ..] = &order.cancelling[..] {
-        judge_cancelling(case, cancelling, findings);
+        given_up::judge(case, cancelling, findings);
     }
 }
 
@@ -63,9 +63,10 @@ fn judge_confirmed(case: &Case<'_>, confirmed: &At<OrderConfirmed>, findings: &m
     let Case { order, about, .. } = *case;
     let here = case.place(confirmed);
     let units = of_units(&confirmed.fact.lines);
-    if order.authorized.is_empty() || order.reserved.is_empty() {
-        let found = (order.authorized.len(), order.reserved.len());
-        let found = format_args!("{} authorisations, {} reservations", found.0, found.1);
+    let authorized = case.before(&order.authorized, confirmed.event).count();
+    let reserved = case.before(&order.reserved, confirmed.event).count();
+    if authorized == 0 || reserved == 0 {
+        let found = format_args!("{authorized} authorisations, {reserved} reservations before it");
         findings.wrong(S4, about, &[here], "a confirmation after both successes", found);
     }
     if !order.cancelled.is_empty() {
@@ -95,53 +96,5 @@ fn judge_confirmed(case: &Case<'_>, confirmed: &At<OrderConfirmed>, findings: &m
             let expected = format_args!("one {}", OrderFulfilled::KIND);
             findings.wrong(S4, about, &case.places(more), expected, more.len());
         }
-    }
-}
-
-fn judge_cancelling(case: &Case<'_>, cancelling: &At<OrderCancelling>, findings: &mut Findings) {
-    let Case { order, about, .. } = *case;
-    let mut done = case.places(&order.fulfilled);
-    done.extend(case.places(&order.captured));
-    if !done.is_empty() {
-        let expected =
-            format_args!("no {} or {} of an order that was given up", OrderFulfilled::KIND, PaymentCaptured::KIND);
-        findings.wrong(S4, about, &done, expected, done.len());
-    }
-    let cancelled = match &order.cancelled[..] {
-        [] => return findings.missing(S4, about, &[case.place(cancelling)], OrderCancelled::KIND),
-        [cancelled] => cancelled,
-        more => {
-            let expected = format_args!("one {}", OrderCancelled::KIND);
-            return findings.wrong(S4, about, &case.places(more), expected, more.len());
-        }
-    };
-    if cancelled.fact.reason != cancelling.fact.reason {
-        let places = [case.place(cancelled), case.place(cancelling)];
-        let (expected, found) = (cancelling.fact.reason, cancelled.fact.reason);
-        findings.wrong(S4, about, &places, format_args!("the reason {expected:?}"), format_args!("{found:?}"));
-    }
-    judge_last_word(case, cancelled, findings);
-}
-
-/// Both have answered before, and nothing of theirs comes later.
-fn judge_last_word(case: &Case<'_>, cancelled: &At<OrderCancelled>, findings: &mut Findings) {
-    let Case { order, about, .. } = *case;
-    let here = case.place(cancelled);
-    let paid = [case.places(&order.authorized), case.places(&order.declined)].concat();
-    let stocked = [case.places(&order.reserved), case.places(&order.rejected)].concat();
-    if paid.is_empty() || stocked.is_empty() {
-        let found = format_args!("payment {}, inventory {}", Listed(&paid), Listed(&stocked));
-        findings.wrong(S4, about, &[here], "the last word after payment and inventory have answered", found);
-    }
-    let last = case.log.event(cancelled.event).time_us;
-    let events = order.authorized.iter().map(|fact| fact.event);
-    let events = events.chain(order.declined.iter().map(|fact| fact.event));
-    let events = events.chain(order.voided.iter().map(|fact| fact.event));
-    let moved = order.reserved.iter().chain(&order.rejected).chain(&order.released);
-    let events = events.chain(moved.map(|fact| fact.event)).map(|number| case.log.event(number));
-    let later: Vec<Place> = events.filter(|event| event.time_us > last).map(|event| event.place).collect();
-    if !later.is_empty() {
-        let expected = format_args!("nothing of payment and inventory after {here}");
-        findings.wrong(S4, about, &later, expected, Listed(&later));
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! An event's cause is the input of its step. Where several conditions have to be met it is the last of them, and
 //! topics are not ordered against each other, so each of the conditions can be it. What a customer asked before may
-//! have waited for the event that decides the order, or for its shipment.
+//! have waited for the event that decides the order, or for its shipment; or it was read before the placement.
 
 use super::super::payload::{
-    AddressChangeRefused, AddressChangeRequested, CancelRequested, InventoryRejected, InventoryReleased,
+    AddressChangeRefused, AddressChangeRequested, CancelReason, CancelRequested, InventoryRejected, InventoryReleased,
     InventoryReserved, InventoryReturned, InventoryUpdated, Notice, NotificationSent, OrderCancelled, OrderCancelling,
     OrderConfirmed, OrderFulfilled, OrderPlaced, PaymentAuthorized, PaymentCaptured, PaymentDeclined, PaymentVoided,
     PlacementRefused, RefundProcessed, ReturnAccepted, ReturnRefused, ReturnRequested, StockChangeRequested, group,
@@ -34,8 +34,9 @@ pub(crate) enum Cause {
     InputToNothing(&'static str),
     /// An event of this type that moves nothing: a reservation of no lines.
     InputOfNothing(&'static str),
-    /// An event of this type that does not move nothing: a decline that the gateway gave.
-    InputOfSomething(&'static str),
+    /// An event of this type, for which an order is given up so. It does not move nothing: a decline is one that the
+    /// gateway gave.
+    GivesUp(&'static str, CancelReason),
     /// An event of this type, of which the customer is told so.
     Told(&'static str, Notice),
     /// The order's deadline, counted from its placement.
@@ -49,14 +50,14 @@ impl Cause {
             Self::Input(kind)
             | Self::InputToNothing(kind)
             | Self::InputOfNothing(kind)
-            | Self::InputOfSomething(kind)
+            | Self::GivesUp(kind, _)
             | Self::Told(kind, _) => kind,
             Self::Deadline => OrderPlaced::KIND,
         }
     }
 }
 
-use Cause::{Deadline, Input, InputOfNothing, InputOfSomething, InputToNothing, Told};
+use Cause::{Deadline, GivesUp, Input, InputOfNothing, InputToNothing, Told};
 
 /// The whole flow.
 pub(crate) static FLOW: [Rule; 24] = [
@@ -80,13 +81,15 @@ pub(crate) static FLOW: [Rule; 24] = [
         topic::ORDERS,
         group::ORDER,
         &[
-            InputOfSomething(PaymentDeclined::KIND),
-            Input(InventoryRejected::KIND),
-            Input(CancelRequested::KIND),
+            GivesUp(PaymentDeclined::KIND, CancelReason::PaymentDeclined),
+            GivesUp(InventoryRejected::KIND, CancelReason::OutOfStock),
+            GivesUp(CancelRequested::KIND, CancelReason::Requested),
             // A request was there before and takes what is in stock.
-            Input(InventoryReserved::KIND),
-            Input(PaymentAuthorized::KIND),
-            Input(OrderPlaced::KIND),
+            GivesUp(InventoryReserved::KIND, CancelReason::Requested),
+            // The placement is read last.
+            GivesUp(OrderPlaced::KIND, CancelReason::PaymentDeclined),
+            GivesUp(OrderPlaced::KIND, CancelReason::OutOfStock),
+            GivesUp(OrderPlaced::KIND, CancelReason::Requested),
             Deadline,
         ],
     ),
@@ -101,23 +104,13 @@ pub(crate) static FLOW: [Rule; 24] = [
             Input(InventoryRejected::KIND),
             InputOfNothing(InventoryReserved::KIND),
             Input(OrderPlaced::KIND),
-            // The group's own word, read back.
-            Input(OrderCancelling::KIND),
         ],
     ),
     row(
         ReturnAccepted::KIND,
         topic::ORDERS,
         group::ORDER,
-        &[
-            Input(ReturnRequested::KIND),
-            Input(CancelRequested::KIND),
-            Input(OrderFulfilled::KIND),
-            Input(PaymentAuthorized::KIND),
-            Input(InventoryReserved::KIND),
-            Input(PaymentDeclined::KIND),
-            Input(InventoryRejected::KIND),
-        ],
+        &[Input(ReturnRequested::KIND), Input(CancelRequested::KIND), Input(OrderFulfilled::KIND)],
     ),
     row(
         ReturnRefused::KIND,
@@ -127,11 +120,11 @@ pub(crate) static FLOW: [Rule; 24] = [
             Input(ReturnRequested::KIND),
             Input(CancelRequested::KIND),
             Input(OrderFulfilled::KIND),
-            Input(PaymentAuthorized::KIND),
-            Input(InventoryReserved::KIND),
+            // It waited for the decision, which is that the order is given up.
             Input(PaymentDeclined::KIND),
             Input(InventoryRejected::KIND),
-            // A deadline decides an order, too.
+            Input(InventoryReserved::KIND),
+            Input(OrderPlaced::KIND),
             Deadline,
         ],
     ),
@@ -155,11 +148,11 @@ pub(crate) static FLOW: [Rule; 24] = [
         topic::PAYMENTS,
         group::PAYMENT,
         &[
+            // Also of an authorisation that was found after the order was being cancelled: the step for the decision
+            // waits for it.
             Input(OrderCancelling::KIND),
             Input(OrderFulfilled::KIND),
             Input(OrderConfirmed::KIND),
-            // The authorisation was found after the order was being cancelled.
-            Input(OrderPlaced::KIND),
         ],
     ),
     row(

@@ -36,6 +36,11 @@ impl Place {
     pub fn offset(&self) -> u64 {
         self.offset
     }
+
+    /// Whether the other stands behind it in the same partition.
+    pub(crate) fn is_before_in_partition(&self, other: &Self) -> bool {
+        (self.topic, self.partition) == (other.topic, other.partition) && self.offset < other.offset
+    }
 }
 
 impl fmt::Display for Place {

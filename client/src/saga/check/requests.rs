@@ -1,15 +1,16 @@
-//! S9, requests: each has exactly one answer or is contained in its order's decision, and no more is granted than was
-//! asked. A decision contains its requests and nothing else: it ships what was reserved and not cancelled, to the last
+//! S9, requests: each has exactly one answer or is contained in its order's decision; `returns` has what is granted of
+//! one. A decision contains its requests and nothing else: it ships what was reserved and not cancelled, to the last
 //! address that it contains.
 
 use std::collections::HashMap;
 
 use super::{
-    super::payload::{CancelReason, InventoryUpdated, OrderConfirmed, ReturnAccepted, StockChangeRequested},
+    super::payload::{CancelReason, InventoryUpdated, OrderConfirmed, StockChangeRequested},
     case::Case,
     facts::{Ask, Asked, At, of_units},
     log::Log,
     place::Place,
+    returns,
     tally::Tally,
     verdict::{Findings, Invariant::S9, Subject},
 };
@@ -35,9 +36,8 @@ pub(crate) fn judge(case: &Case<'_>, findings: &mut Findings) {
         let asked = case.order.asked.iter().find(|asked| asked.fact.request == answer.request);
         judge_answer(case, answer, asked, findings);
     }
-    for accepted in &case.order.return_accepted {
-        judge_accepted(case, accepted, findings);
-    }
+    returns::judge(case, findings);
+    judge_addresses(case, findings);
     for confirmed in &case.order.confirmed {
         judge_contained(case, confirmed, findings);
     }
@@ -123,13 +123,21 @@ fn judge_answer(case: &Case<'_>, answer: &Answer<'_>, asked: Option<&At<Asked>>,
     }
 }
 
-fn judge_accepted(case: &Case<'_>, accepted: &At<ReturnAccepted>, findings: &mut Findings) {
-    let request = &accepted.fact.request;
-    let Some(asked) = case.order.asked.iter().find(|asked| asked.fact.request == *request) else { return };
-    let (units, wanted) = (of_units(&accepted.fact.lines), of_units(&asked.fact.lines));
-    if !units.within(&wanted) {
-        let places = [case.place(accepted), case.place(asked)];
-        findings.wrong(S9, case.about, &places, format_args!("accepted within asked: {wanted}"), units);
+/// The address can be changed until the order is decided, so a change of it is refused behind the decision.
+fn judge_addresses(case: &Case<'_>, findings: &mut Findings) {
+    let decided = case.decided();
+    for refused in &case.order.address_refused {
+        let here = case.place(refused);
+        if decided.is_none_or(|decided| decided > here) {
+            let found = decided.map_or("none", |_| "it later");
+            findings.wrong(
+                S9,
+                case.about,
+                &[here],
+                format_args!("the decision before {}", refused.fact.request),
+                found,
+            );
+        }
     }
 }
 

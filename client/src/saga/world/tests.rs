@@ -16,6 +16,11 @@ use proptest::prelude::*;
 
 use self::scenario::{Ask, Plan, Scenario, Speech};
 use super::*;
+use crate::saga::{
+    check::{self, FLOW, ways},
+    payload::{OrderCancelling, PaymentDeclined},
+    tests::log_of,
+};
 
 const DEADLINE: Duration = Duration::from_mins(1);
 
@@ -205,12 +210,23 @@ proptest! {
 ///
 /// Left out are choices that nobody can tell: when an event is read that is not wanted, when the customer is told, and
 /// when inventory and fulfilment read, which have one partition each to read orders from.
-fn every_schedule(scenario: &Scenario, deadlines: bool, mut visit: impl FnMut(&World)) -> usize {
+fn every_schedule(scenario: &Scenario, deadlines: bool, visit: impl FnMut(&World)) -> usize {
+    let speeches: Vec<Speech> = scenario.speeches().into_iter().flatten().collect();
+    every_schedule_of(scenario, &speeches, deadlines, visit)
+}
+
+/// The same, of what is said in this order.
+fn every_schedule_of(
+    scenario: &Scenario,
+    speeches: &[Speech],
+    deadlines: bool,
+    mut visit: impl FnMut(&World),
+) -> usize {
     let (mut choices, mut schedules): (Vec<(usize, usize)>, usize) = (Vec::new(), 0);
     loop {
         let mut world = world(scenario, 1);
-        for Speech { key, event } in scenario.speeches().into_iter().flatten() {
-            world.tell(&key, event);
+        for Speech { key, event } in speeches {
+            world.tell(key, event.clone());
         }
         let mut depth = 0;
         loop {
@@ -314,4 +330,53 @@ fn every_schedule_of_a_cancel_and_a_deadline_ends_well() {
     });
     println!("{schedules} schedules, {late} late, {found_after} with money found after");
     assert!(late > 0 && found_after > 0, "{schedules} schedules, {late} late, {found_after} with money found after");
+}
+
+/// What the checker allows is what the services do: whatever else an event came from would be a fault of theirs.
+#[test]
+fn every_way_of_the_flow_is_one_that_the_services_go() {
+    let mut gone: Vec<(&str, check::Cause)> = Vec::new();
+    let mut see = |world: &World| {
+        invariants::check(world);
+        for way in ways(&log_of(world)) {
+            if !gone.contains(&way) {
+                gone.push(way);
+            }
+        }
+    };
+    let (heart, missing, post) = ((0, 4, 2_550), (scenario::MISSING, 1, 1_000), (scenario::SERVICE, 1, 18_000));
+    let (cancel, back) = (|units| Ask::Cancel(vec![(1, units)]), |units| Ask::Return(vec![(1, units)]));
+    let plan = |lines: &[(usize, u64, u64)], is_declined, asks: Vec<Ask>| {
+        let plan = Plan { lines: lines.to_vec(), is_declined, asks, ..Plan::default() };
+        Scenario::new([(0, 10)], vec![plan])
+    };
+    let twice = Plan { lines: vec![heart], doubled: Some(true), ..Plan::default() };
+    for (scenario, deadlines) in [
+        (plan(&[heart], false, vec![cancel(1), back(9)]), false),
+        (plan(&[heart], false, vec![back(4), back(4)]), false),
+        (plan(&[heart], false, vec![back(1), cancel(4)]), false),
+        (plan(&[heart], false, vec![Ask::Move]), false),
+        (plan(&[heart], false, vec![back(1)]), true),
+        (plan(&[heart], true, vec![back(1)]), false),
+        (plan(&[missing], false, vec![back(1)]), false),
+        (plan(&[missing], true, vec![]), false),
+        (plan(&[heart, missing], false, vec![cancel(4), back(1)]), false),
+        (plan(&[post], true, vec![]), false),
+        (Scenario::new([(0, 10)], vec![twice]), false),
+    ] {
+        every_schedule(&scenario, deadlines, &mut see);
+    }
+    // A customer may ask before the order is placed.
+    for (asks, is_declined) in [(vec![cancel(4)], false), (vec![back(1)], true)] {
+        let scenario = plan(&[heart], is_declined, asks);
+        let mut speeches: Vec<Speech> = scenario.speeches().into_iter().flatten().collect();
+        speeches.reverse();
+        every_schedule_of(&scenario, &speeches, false, &mut see);
+    }
+    let all = FLOW.iter().flat_map(|rule| rule.causes.iter().map(|cause| (rule.kind, *cause)));
+    let never: Vec<(&str, check::Cause)> = all.filter(|way| !gone.contains(way)).collect();
+    // A payment service that hears of the decision before it asked need not ask. The placement stands before the
+    // decision in one partition, so the one that is here has always asked by then.
+    let never_asked = (PaymentDeclined::KIND, check::Cause::InputToNothing(OrderCancelling::KIND));
+    assert_eq!(never, [never_asked]);
 }

@@ -130,15 +130,13 @@ fn around() -> [(&'static str, Change); 9] {
     ]
 }
 
-/// What no invariant speaks of: the reasons of refusals, the amount of a decline of which nobody was asked, and what a
-/// placement says that is refused, as long as it is not what the first one says.
+/// What no invariant speaks of: the reasons of refusals other than those of returns, the amount of a decline of which
+/// nobody was asked, and what a placement says that is refused, as long as it is not what the first one says.
 fn is_free(good: &World, said: &Said, path: &str, changed: &Payload) -> bool {
     let first = &good.events[first_of(good, &said.key)];
     match &said.fact {
         Payload::OrderPlaced(_) => first.fact != said.fact && first.fact != *changed,
-        Payload::PlacementRefused(_) | Payload::AddressChangeRefused(_) | Payload::ReturnRefused(_) => {
-            path == "/reason"
-        }
+        Payload::PlacementRefused(_) | Payload::AddressChangeRefused(_) => path == "/reason",
         Payload::PaymentDeclined(fact) => path == "/amount" && fact.key.is_none(),
         _ => false,
     }

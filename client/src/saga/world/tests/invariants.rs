@@ -44,6 +44,7 @@ const CAUSES: &[(&str, &[&str])] = &[
             "PaymentDeclined",
             "InventoryRejected",
             "InventoryReserved",
+            "OrderPlaced",
         ],
     ),
     ("PaymentAuthorized", &["OrderPlaced"]),

@@ -1,19 +1,20 @@
 use super::{
-    super::good::Said,
+    super::good::{Said, World},
     Damage,
     Invariant::{S1, S2, S3, S4, S9, S10, S11},
     Payload, change, code, group, order,
 };
 use crate::saga::payload::{
-    AddressChangeRefused, AddressChangeRequested, CancelReason, CancelRequested, InventoryRejected, InventoryReserved,
-    InventoryUpdated, Notice, NotificationSent, OrderCancelled, OrderCancelling, OrderConfirmed, OrderFulfilled,
-    OrderPlaced, PaymentAuthorized, PaymentCaptured, PaymentDeclined, PaymentVoided, PlacementRefused, ReturnAccepted,
-    ReturnRefused, ReturnRequested, StockChangeRequested, Units, topic,
+    AddressChangeRefused, AddressChangeRequested, CancelReason, CancelRequested, InventoryRejected, InventoryReleased,
+    InventoryReserved, InventoryUpdated, Notice, NotificationSent, OrderCancelled, OrderCancelling, OrderConfirmed,
+    OrderFulfilled, OrderPlaced, PaymentAuthorized, PaymentCaptured, PaymentDeclined, PaymentVoided, PlacementRefused,
+    RefusedReason, ReturnAccepted, ReturnRefused, ReturnRequested, StockChangeRequested, Units, topic,
 };
 
 pub(super) fn damages() -> Vec<Damage> {
-    let families = [input(), input_beside_orders(), steps(), causes(), conditions(), decisions(), last_words()];
-    families.into_iter().chain([requests(), stock_requests(), told(), quiet()]).flatten().collect()
+    let families =
+        [input(), input_beside_orders(), steps(), causes(), conditions(), decisions(), last_words(), reasons()];
+    families.into_iter().chain([requests(), answers(), stock_requests(), told(), quiet()]).flatten().collect()
 }
 
 fn input() -> Vec<Damage> {
@@ -171,6 +172,13 @@ fn conditions() -> Vec<Damage> {
         order(S3, "late", "a deadline is another order's", |world| {
             world.step("late", OrderCancelling::KIND, "deadline:late", "deadline:plain");
         }),
+        order(S3, "plain", "an event stands before its cause", |world| {
+            let confirmed = world.said("plain", OrderConfirmed::KIND).time_us;
+            world.said("plain", OrderFulfilled::KIND).time_us = confirmed - 1;
+        }),
+        order(S3, "nothing", "a rejection gives up an order for its money", |world| {
+            change!(world, "nothing", OrderCancelling, |fact| fact.reason = CancelReason::PaymentDeclined);
+        }),
         order(S3, "late", "a timer is no deadline", |world| {
             world.step("late", OrderCancelling::KIND, "deadline:late", "reminder:late");
         }),
@@ -239,6 +247,10 @@ fn decisions() -> Vec<Damage> {
             change!(world, "short", OrderConfirmed, |fact| fact.lines.clear());
         }),
         order(S4, "plain", "it is confirmed before it is paid", |world| world.lose("plain", PaymentAuthorized::KIND)),
+        order(S4, "plain", "it is confirmed, and authorised only then", |world| {
+            let confirmed = world.said("plain", OrderConfirmed::KIND).time_us;
+            world.said("plain", PaymentAuthorized::KIND).time_us = confirmed + 1;
+        }),
         order(S4, "plain", "a confirmed order is cancelled", |world| {
             world.twin_of("nothing", OrderCancelled::KIND, "plain");
         }),
@@ -258,6 +270,28 @@ fn last_words() -> Vec<Damage> {
             let voided = world.said("nothing", PaymentVoided::KIND).time_us;
             world.said("nothing", OrderCancelled::KIND).time_us = voided - 1;
         }),
+        order(S4, "nothing", "the last word comes at the moment of a compensation that it has not read", |world| {
+            let last = world.said("nothing", OrderCancelled::KIND).time_us;
+            world.twin("nothing", PaymentVoided::KIND).time_us = last;
+        }),
+        order(
+            S4,
+            "declined",
+            "the last word is said with the decision, at the moment of what follows from it",
+            |world| {
+                let Said { causation, step, time_us, .. } = world.said("declined", OrderCancelling::KIND).clone();
+                let cancelled = world.said("declined", OrderCancelled::KIND);
+                (cancelled.causation, cancelled.step, cancelled.time_us) = (causation, step, time_us);
+                world.step("declined", OrderCancelling::KIND, "/0/1", "/0/2");
+                world.step("declined", OrderCancelled::KIND, "/0/1", "/1/2");
+                world.said("declined", InventoryReleased::KIND).time_us = time_us;
+            },
+        ),
+        order(S4, "nothing", "the last word stands before the decision", |world| {
+            let (decided, last) =
+                (world.at("nothing", OrderCancelling::KIND), world.at("nothing", OrderCancelled::KIND));
+            swap(world, decided, last);
+        }),
         order(S4, "poor", "the last word comes before the inventory answers", |world| {
             world.lose("poor", InventoryReserved::KIND);
         }),
@@ -266,6 +300,56 @@ fn last_words() -> Vec<Damage> {
         }),
         order(S4, "nothing", "something cancelled is captured", |world| {
             world.twin_of("gift", PaymentCaptured::KIND, "nothing");
+        }),
+    ]
+}
+
+/// An order is given up with this reason, and nothing else is another.
+fn give_up(world: &mut World, order: &str, reason: CancelReason) {
+    for said in world.events.iter_mut().filter(|said| said.key == order) {
+        match &mut said.fact {
+            Payload::OrderCancelling(fact) => fact.reason = reason,
+            Payload::OrderCancelled(fact) => fact.reason = reason,
+            _ => {}
+        }
+    }
+}
+
+fn reasons() -> Vec<Damage> {
+    vec![
+        order(S4, "declined", "an order is out of stock of which all is set aside", |world| {
+            give_up(world, "declined", CancelReason::OutOfStock);
+        }),
+        order(S4, "nothing", "an order is declined whose money is set aside", |world| {
+            give_up(world, "nothing", CancelReason::PaymentDeclined);
+        }),
+        order(S4, "declined", "an order is declined before the gateway is asked", |world| {
+            change!(world, "declined", PaymentDeclined, |fact| fact.key = None);
+        }),
+        order(S4, "declined", "a decline comes after it was the reason", |world| {
+            let cancelling = world.said("declined", OrderCancelling::KIND).time_us;
+            world.said("declined", PaymentDeclined::KIND).time_us = cancelling + 1;
+        }),
+        order(S4, "nothing", "a rejection comes after it was the reason", |world| {
+            let cancelling = world.said("nothing", OrderCancelling::KIND).time_us;
+            world.said("nothing", InventoryRejected::KIND).time_us = cancelling + 1;
+        }),
+        order(S4, "nothing", "an order is given up at the request of nobody", |world| {
+            give_up(world, "nothing", CancelReason::Requested);
+        }),
+        order(S4, "regretted", "a request leaves something to ship", |world| {
+            change!(world, "regretted", CancelRequested, |fact| fact.lines[0].units -= 1);
+        }),
+        order(S4, "unlucky", "what a request leaves is in stock", |world| {
+            change!(world, "unlucky", InventoryReserved, |fact| fact.short.clear());
+        }),
+        order(S4, "unlucky", "what a request leaves was not yet short", |world| {
+            let cancelling = world.said("unlucky", OrderCancelling::KIND).time_us;
+            world.said("unlucky", InventoryReserved::KIND).time_us = cancelling + 1;
+        }),
+        order(S4, "poor", "an order of services is given up at a request", |world| {
+            give_up(world, "poor", CancelReason::Requested);
+            change!(world, "poor", OrderCancelling, |fact| fact.requests.push("R1".into()));
         }),
     ]
 }
@@ -322,6 +406,68 @@ fn requests() -> Vec<Damage> {
             let decided = world.said("part", OrderConfirmed::KIND).offset;
             world.said("part", CancelRequested::KIND).offset = decided + 100;
         }),
+    ]
+}
+
+/// A return is refused.
+fn refuse(world: &mut World, order: &str) {
+    let said = world.said(order, ReturnAccepted::KIND);
+    if let Payload::ReturnAccepted(ReturnAccepted { request, .. }) = &said.fact {
+        let (request, reason) = (request.clone(), RefusedReason::NothingToReturn);
+        said.fact = ReturnRefused { request, reason }.into();
+    }
+}
+
+/// Two events of an order's partition change places.
+fn swap(world: &mut World, one: usize, other: usize) {
+    let offset = world.events[one].offset;
+    world.events[one].offset = std::mem::replace(&mut world.events[other].offset, offset);
+}
+
+fn answers() -> Vec<Damage> {
+    vec![
+        order(S9, "slow", "a return is refused of which all is there", |world| refuse(world, "slow")),
+        order(S9, "gift", "a return of a gift is refused", |world| refuse(world, "gift")),
+        order(S9, "slow", "less is taken back than was asked and is there", |world| {
+            change!(world, "slow", ReturnAccepted, |fact| fact.lines[0].units = 1);
+        }),
+        order(S9, "parts", "a line is not taken back that was asked and is there", |world| {
+            let accepted = world.events.iter_mut().filter(|said| said.key == "parts").map(|said| &mut said.fact);
+            let last = accepted.filter_map(|fact| match fact {
+                Payload::ReturnAccepted(fact) => Some(fact),
+                _ => None,
+            });
+            last.last().expect("R3 is accepted").lines.truncate(1);
+        }),
+        order(S9, "parts", "a return is refused as long as there is something to return", |world| {
+            let refused = world.at("parts", ReturnRefused::KIND);
+            let is_accepted = |said: &Said| said.key == "parts" && matches!(said.fact, Payload::ReturnAccepted(_));
+            let accepted = world.events.iter().rposition(is_accepted).expect("R3 is accepted");
+            swap(world, accepted, refused);
+        }),
+        order(S9, "slow", "nothing is taken back of what was accepted", |world| {
+            change!(world, "slow", ReturnAccepted, |fact| fact.lines.clear());
+        }),
+        order(S9, "parts", "a refusal has the reason of an order that is given up", |world| {
+            change!(world, "parts", ReturnRefused, |fact| fact.reason = RefusedReason::OrderCancelled);
+        }),
+        order(S9, "late", "a refusal has the reason of an order that is shipped", |world| {
+            change!(world, "late", ReturnRefused, |fact| fact.reason = RefusedReason::NothingToReturn);
+        }),
+        order(S9, "poor", "a return is refused before the decision", |world| {
+            let (decided, refused) = (world.at("poor", OrderCancelling::KIND), world.at("poor", ReturnRefused::KIND));
+            swap(world, decided, refused);
+        }),
+        order(S9, "slow", "a return is accepted before the decision", |world| {
+            let (decided, accepted) = (world.at("slow", OrderConfirmed::KIND), world.at("slow", ReturnAccepted::KIND));
+            swap(world, decided, accepted);
+        }),
+        order(S9, "moved", "an address stays before the decision", |world| {
+            let decided = world.at("moved", OrderConfirmed::KIND);
+            let refused = world.at("moved", AddressChangeRefused::KIND);
+            swap(world, decided, refused);
+        }),
+        order(S9, "moved", "an address stays without a decision", |world| world.lose("moved", OrderConfirmed::KIND)),
     ]
 }
 
