@@ -4,8 +4,8 @@
 //! again under the same key until it is, so an authorisation may be found after the order was being cancelled: it is
 //! said all the same, and voided at the next step. An amount of 0 is never asked for.
 //!
-//! A charge that the gateway refuses as such, and an order whose name makes no key, fail the step: the service stops after
-//! its tries and names the order, instead of waiting for what never comes.
+//! A charge that the gateway refuses as such, and an order whose name makes no key, fail the step: the service stops
+//! after its tries and names the order, instead of waiting for what never comes.
 //!
 //! `calls` and `decide` of a step both go by [`Purse::due`], so an answer always belongs to the charge that it is for.
 
