@@ -1,3 +1,4 @@
+mod asked;
 mod books;
 mod flow;
 
@@ -93,6 +94,12 @@ impl World {
         (said.key, said.correlation) = (other.into(), other.into());
     }
 
+    /// Two events of a partition change places.
+    fn swap(&mut self, one: usize, other: usize) {
+        let offset = self.events[one].offset;
+        self.events[one].offset = std::mem::replace(&mut self.events[other].offset, offset);
+    }
+
     /// The second click on "twice".
     fn second_click(&self) -> usize {
         let found = self.events.iter().rposition(|said| said.key == "twice" && said.causation.is_empty());
@@ -127,7 +134,7 @@ impl World {
 }
 
 fn all() -> Vec<Damage> {
-    flow::damages().into_iter().chain(books::damages()).collect()
+    flow::damages().into_iter().chain(asked::damages()).chain(books::damages()).collect()
 }
 
 #[test]
