@@ -20,7 +20,7 @@ use tillroll_client::{
     saga::{
         gateway::{Charge as Asked, Client, ClientSettings, Counts},
         payload::group,
-        service::{Charge, Charged, Gateway, Payment, reads},
+        service::{Charge, Charged, Gateway, Payment, Refused, reads},
     },
 };
 use tokio::{sync::oneshot, time::timeout};
@@ -41,16 +41,15 @@ struct KeyPerTry {
 }
 
 impl Gateway for KeyPerTry {
-    async fn charge(&self, charge: Charge) -> Charged {
+    async fn charge(&self, charge: Charge) -> Result<Charged, Refused> {
         let Charge { operation, key, order, request, amount } = charge;
-        let asked = Asked { operation: operation.into(), order: &order, request: request.as_deref(), amount };
+        let asked = Asked { operation, order: &order, request: request.as_deref(), amount };
         let mut is_right = self.is_first_right;
         loop {
             let attempt = self.tries.fetch_add(1, Ordering::Relaxed);
-            let key = if is_right { key.clone() } else { format!("{key}:{attempt}") };
-            let key = key.parse().expect("a key");
+            let key = if is_right { key.clone() } else { format!("{key}:{attempt}").parse().expect("a key") };
             if let Ok(outcome) = timeout(TRY, self.client.charge(&key, asked)).await {
-                return outcome.expect("the gateway takes it").verdict.into();
+                return Ok(outcome.expect("the gateway takes it").verdict.into());
             }
             is_right = false;
         }
