@@ -12,7 +12,7 @@ use tillroll_client::saga::gateway::{
     Behaviour, ClientSettings, DelayMs, Operation, QueryError, ServerSettings, Unknown, Verdict,
 };
 
-use crate::house::{House, PATIENCE, assert_once, authorize, authorize_all, counted, on_fall_over, quick, raw};
+use crate::house::{House, PATIENCE, assert_once, authorize, authorize_all, counted, on_fall_over, quick, raw, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_keys_that_time_out_after_charging_are_charged_once_each() {
@@ -81,7 +81,7 @@ async fn a_gateway_that_is_down_charges_nothing_and_nobody_takes_that_for_a_decl
     assert_eq!(raw(&house, "/livez", None, "").await, Some((200, "ok\n".to_owned())));
     assert_eq!(house.entries(), []);
     client.behave(&serde_json::json!({"down": false})).await.unwrap();
-    let outcome = waiting.await.unwrap();
+    let outcome = within("the outcome", waiting).await.unwrap();
     assert_eq!((outcome.verdict, outcome.repeated), (Verdict::Accepted, false));
     assert!(outcome.attempts >= 3, "{outcome:?}");
     assert_eq!(asker.trouble(), []);
@@ -94,13 +94,16 @@ async fn a_gateway_that_is_not_there_is_asked_until_it_is() {
     let client = house.client();
     let asking = client.clone();
     let waiting = tokio::spawn(async move { authorize(&asking, "536365", 100).await });
-    while client.trouble().iter().all(|trouble| trouble.attempts < 3) {
-        tokio::task::yield_now().await;
-    }
+    let asked = async {
+        while client.trouble().iter().all(|trouble| trouble.attempts < 3) {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("three tries", asked).await;
     let [trouble] = &client.trouble()[..] else { panic!("{:?}", client.trouble()) };
     assert!(matches!(trouble.last, Unknown::Unreachable { .. }), "{trouble:?}");
     let server = house.gateway(15, Behaviour::default()).await;
-    assert_eq!(waiting.await.unwrap().verdict, Verdict::Accepted);
+    assert_eq!(within("the outcome", waiting).await.unwrap().verdict, Verdict::Accepted);
     server.stop().await;
     assert_eq!(house.entries().len(), 1);
 }
@@ -203,10 +206,10 @@ async fn a_stop_answers_what_is_late_and_hangs_up_on_what_times_out() {
     let hung = tokio::spawn(async move { authorize(&asking, "hung", 100).await });
     counted(&client, |counts| counts.injected.timed_out == 1).await;
     server.stop().await;
-    let outcome = late.await.unwrap();
+    let outcome = within("what is late", late).await.unwrap();
     assert_eq!((outcome.repeated, outcome.attempts), (false, 0));
     let _server = house.gateway(21, Behaviour::default()).await;
-    let outcome = hung.await.unwrap();
+    let outcome = within("what was hung up on", hung).await.unwrap();
     assert!(outcome.repeated && outcome.attempts > 0, "{outcome:?}");
     assert_eq!(house.entries().len(), 2);
 }

@@ -54,7 +54,7 @@ impl House {
     }
 
     pub(crate) async fn start(&self, settings: ServerSettings) -> Server {
-        let listener = tokio::time::timeout(PATIENCE, self.listen()).await.expect("the address is ours");
+        let listener = within("an address that is ours", self.listen()).await;
         Server::start(listener, &self.ledger(), settings).expect("the ledger opens")
     }
 
@@ -101,10 +101,16 @@ fn own_address() -> String {
     format!("127.{}.{high}.{low}:0", 1 + TAKEN.fetch_add(1, Ordering::Relaxed) % 250)
 }
 
+/// Waits for something, no longer than anything may take, and names it when it does not come.
+pub(crate) async fn within<T>(what: &str, coming: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, coming).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+}
+
 /// Authorises an order.
 pub(crate) async fn authorize(client: &Client, order: &str, amount: u64) -> Outcome {
     let charge = Charge { operation: Operation::Authorize, order, request: None, amount };
-    client.charge(&charge.key().expect("a key"), charge).await.expect("a proper request")
+    let key = charge.key().expect("a key");
+    within(&format!("the outcome of order {order}"), client.charge(&key, charge)).await.expect("a proper request")
 }
 
 /// Authorises orders 0 to `orders`, all at once, for amounts of their number and 1 p.
@@ -118,7 +124,7 @@ pub(crate) async fn authorize_all(client: &Client, orders: u64) -> BTreeMap<Stri
             (order, outcome)
         });
     }
-    let all = tokio::time::timeout(PATIENCE, asking.join_all()).await.expect("every outcome is known in the end");
+    let all = within("the outcomes of all orders", asking.join_all()).await;
     all.into_iter().collect()
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tillroll_client::saga::gateway::{Behaviour, Callbacks, ClientSettings, DelayMs, Key, Standing, Verdict};
 use tokio::net::TcpListener;
 
-use crate::house::{House, PATIENCE, assert_once, authorize, authorize_all, counted, quick};
+use crate::house::{House, PATIENCE, assert_once, authorize, authorize_all, counted, quick, within};
 
 /// Everything is pending, and known soon.
 fn pending() -> Behaviour {
@@ -84,7 +84,7 @@ async fn a_pending_outcome_is_learnt_by_asking_again_without_callbacks() {
         outcome = &mut charging => panic!("it was pending: {outcome:?}"),
         _ = counted(&client, |counts| counts.injected.pending == 1) => {}
     }
-    let outcome = charging.await;
+    let outcome = within("the outcome", charging).await;
     assert!(outcome.repeated && !outcome.reported && outcome.attempts >= 1, "{outcome:?}");
     assert_eq!(client.outcome(&key).await.unwrap(), Some(Standing::Accepted));
     assert_eq!(server.counts().injected.reports, 0);
@@ -116,6 +116,6 @@ async fn what_was_pending_when_a_gateway_was_killed_is_known_afterwards() {
     assert_eq!(client.outcome(&key).await.unwrap(), Some(Standing::Pending));
     drop(server);
     let _server = house.gateway(37, Behaviour::default()).await;
-    let outcome = waiting.await.unwrap();
+    let outcome = within("the outcome", waiting).await.unwrap();
     assert_eq!((outcome.verdict, outcome.charge, outcome.repeated), (Verdict::Accepted, 1, true));
 }

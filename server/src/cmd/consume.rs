@@ -7,17 +7,18 @@ use tillroll_client::{
     AssignmentRule, Client, Consumer, ConsumerBuilder, ConsumerEvent, ErrorKind, GroupMode, GroupOptions,
     HeldPartition, Position,
 };
+use tokio::signal::unix::SignalKind;
 
 use crate::cmd::{
     Connection, TRIES_ON,
     fail::{Code, Failure},
-    interrupt,
     out::{Format, Out, counted, reader_left},
     read::{
         pattern::{self, Pattern},
         place,
         printer::Printer,
     },
+    signals::Signals,
 };
 
 /// `tillroll consume`.
@@ -31,6 +32,7 @@ use crate::cmd::{
 
 A record is committed when it is printed: after a crash it may be printed again, and none is left out. Start the same
 command several times, and the partitions are shared. With --member the process is known again after a restart.
+SIGTERM and Ctrl-C commit what is printed and leave the group; a second one ends it at once.
 --format is the one of read: tillroll read --help")]
 pub(crate) struct Consume {
     #[command(flatten)]
@@ -69,19 +71,32 @@ pub(crate) async fn run(consume: Consume, out: Out) -> Result<(), Failure> {
     consume.check_group(&client, out).await?;
     let builder = client.consumer(&consume.group);
     let builder = consume.member.iter().fold(builder, ConsumerBuilder::member);
-    let mut consumer = builder.open().await?;
+    let mut signals = Signals::new()?;
+    let mut consumer = tokio::select! {
+        opened = builder.open() => opened?,
+        signal = signals.next() => std::process::exit(128 + signal),
+    };
     let done = tokio::select! {
         done = print(&consume, &mut consumer, &mut printer, out) => done.map(|()| Code::Ok),
-        () = interrupt() => Ok(Code::Interrupted),
+        signal = signals.next() => Ok(stopped_by(signal)),
         () = reader_left() => Ok(Code::Ok),
     };
     // What is printed is committed before the partitions go to others.
-    let left = if done.is_ok() { consumer.close().await } else { Ok(()) };
+    let left = tokio::select! {
+        left = consumer.close(), if done.is_ok() => left,
+        second = signals.next(), if done.is_ok() => std::process::exit(128 + second),
+        else => Ok(()),
+    };
     let code = done?;
     left?;
     let records = printer.end()?;
     out.say(format!("{} printed and committed", counted(records, "record")));
     if code == Code::Ok { Ok(()) } else { Err(Failure::silent(code)) }
+}
+
+/// Ctrl-C interrupts; any other signal is how a service is ended in order.
+fn stopped_by(signal: i32) -> Code {
+    if signal == SignalKind::interrupt().as_raw_value() { Code::Interrupted } else { Code::Ok }
 }
 
 impl Consume {

@@ -1,8 +1,11 @@
 //! `tillroll append`: what becomes of a file, how a load goes on after it was stopped, and what is refused.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::BufReader;
 
-use crate::shell::{Shell, signal};
+use crate::{
+    process::wait_for,
+    shell::{Shell, printed, signal},
+};
 use serde_json::{Value, json};
 
 const SHOP: &str = "Invoice,What,When\n\
@@ -170,13 +173,13 @@ fn an_interrupted_load_says_how_to_go_on() {
     std::io::Write::write_all(&mut pipe, b"first\n").expect("the loader reads it");
     // It is acked when somebody who follows has seen it.
     let mut follower = shell.spawn(&["read", "orders", "-f"]);
-    let mut line = String::new();
-    let output = follower.stdout.as_mut().expect("it is piped");
-    BufReader::new(output).read_line(&mut line).expect("it is text");
+    let mut output = BufReader::new(follower.stdout.take().expect("it is piped"));
+    let line = printed(&follower, &mut output, 1);
     assert!(line.contains("first"), "{line}");
     follower.kill().and_then(|()| follower.wait()).expect("it was started here");
     signal(&loader, "INT");
-    let output = loader.wait_with_output().expect("it was started here");
+    let output = wait_for("the loader's end", loader.id(), || loader.wait_with_output());
+    let output = output.expect("it was started here");
     let said = String::from_utf8(output.stderr).expect("text");
     assert_eq!(output.status.code(), Some(130), "{said}");
     assert!(said.contains("1 record acked in orders"), "{said}");

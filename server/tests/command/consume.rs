@@ -1,11 +1,8 @@
 //! `tillroll consume`: what is printed is committed, what is committed does not come again, and nothing is left out.
 
-use std::{
-    collections::BTreeSet,
-    io::{BufRead as _, BufReader},
-};
+use std::{collections::BTreeSet, io::BufReader};
 
-use crate::shell::{Broker, Shell, signal};
+use crate::shell::{Broker, Shell, end, printed, signal};
 
 /// Records 0 to 29 over three partitions.
 fn filled() -> (Shell, Broker) {
@@ -68,7 +65,7 @@ fn what_is_printed_is_committed_and_does_not_come_again() {
 }
 
 #[test]
-fn two_share_the_partitions_and_ctrl_c_gives_them_to_the_one_that_is_left() {
+fn two_share_the_partitions_and_a_signal_gives_them_to_the_one_that_is_left() {
     let (shell, _broker) = filled();
     shell.ok(&format!("{CONSUME} --from earliest --until-caught-up"));
     let words = ["consume", "orders", "--group", "mailer", "--format", "%v\\n", "-q"];
@@ -86,18 +83,17 @@ fn two_share_the_partitions_and_ctrl_c_gives_them_to_the_one_that_is_left() {
     });
     let [first, _] = &mut children;
     signal(first, "INT");
-    assert_eq!(first.wait().expect("it ends").code(), Some(130));
+    assert_eq!(end("the first one's end", first).code(), Some(130));
     wait("the other one holds all", || members() == [3]);
     append(&shell, 30..50);
-    let mut printed = String::new();
-    for _ in 30..50 {
-        outputs[1].read_line(&mut printed).expect("it is text");
-    }
-    assert_eq!(numbers(&printed), (30..50).collect());
+    let all = printed(&children[1], &mut outputs[1], 20);
+    assert_eq!(numbers(&all), (30..50).collect());
+    // How a supervisor ends it is no failure, and leaves the group as well.
     let [_, second] = &mut children;
-    signal(second, "INT");
-    assert_eq!(second.wait().expect("it ends").code(), Some(130));
-    wait("nobody is left", || members().is_empty());
+    signal(second, "TERM");
+    assert_eq!(end("the second one's end", second).code(), Some(0));
+    assert!(members().is_empty(), "it has left when it is gone");
+    assert_eq!(shell.ok(&format!("{CONSUME} --until-caught-up")), "", "all that was printed is committed");
 }
 
 /// Asks until it is so; each question is a command of its own, so there is no need to wait between them.
@@ -114,11 +110,8 @@ fn a_member_with_a_name_goes_on_after_a_kill() {
     let words = ["consume", "orders", "--group", "mailer", "--from", "earliest", "--member", "m", "--format", "%v\\n"];
     let mut child = shell.spawn(&words);
     let mut output = BufReader::new(child.stdout.take().expect("piped"));
-    let mut printed = String::new();
-    for _ in 0..30 {
-        output.read_line(&mut printed).expect("it is text");
-    }
-    assert_eq!(numbers(&printed).len(), 30);
+    let first = printed(&child, &mut output, 30);
+    assert_eq!(numbers(&first).len(), 30);
     child.kill().and_then(|()| child.wait()).expect("it was started here");
     append(&shell, 30..40);
     // Nothing that was printed is left out; what was printed and not committed any more may come again.

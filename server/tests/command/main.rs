@@ -3,6 +3,8 @@
 //! Method: commands are typed as they stand in the documents ([`shell`]); what they print, say and return is compared
 //! word for word where it is an interface.
 
+#[path = "../process/mod.rs"]
+mod process;
 mod shell;
 mod stage;
 mod inside;

@@ -5,7 +5,10 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 
-use crate::shell::{Said, Shell, signal};
+use crate::{
+    process::wait_for,
+    shell::{Said, Shell, end, signal},
+};
 
 /// The line of the first help that begins so, without its first word.
 fn line(start: &str, name: &str) -> String {
@@ -69,14 +72,15 @@ fn follow(shell: &Shell, typed: &str) {
     let words: Vec<&str> = typed.split_whitespace().skip(1).collect();
     let mut follower = shell.spawn(&words);
     let mut lines = BufReader::new(follower.stdout.take().expect("it is piped")).lines();
-    let mut next = || lines.next().expect("it goes on").expect("it is text");
+    let pid = follower.id();
+    let mut next = || wait_for("a record", pid, || lines.next()).expect("it goes on").expect("it is text");
     assert!(next().ends_with(" 42 {\"total\":1999}"));
     shell.ok("tillroll append orders --key 42 --value '{\"total\":2999}'");
     assert!(next().ends_with(" 42 {\"total\":2999}"));
     signal(&follower, "INT");
     let mut said = String::new();
     follower.stderr.take().expect("it is piped").read_to_string(&mut said).expect("it is text");
-    assert_eq!(follower.wait().expect("it was started here").code(), Some(130));
+    assert_eq!(end("the follower's end", &mut follower).code(), Some(130));
     assert_eq!(said, "2 records\n");
 }
 

@@ -2,7 +2,7 @@
 
 use std::{io::BufReader, process::Child};
 
-use crate::shell::Shell;
+use crate::{process::wait_for, shell::Shell};
 use serde_json::{Value, json};
 
 /// Nine records in one append each, keys a, b, c in turn.
@@ -94,16 +94,18 @@ fn a_partition_that_is_named_twice_is_refused() {
 }
 
 /// What a command says, line by line, until one begins so.
-fn until(said: &mut impl std::io::BufRead, start: &str) {
+fn until(pid: u32, said: &mut impl std::io::BufRead, start: &str) {
     let mut lines = String::new();
-    loop {
-        let before = lines.len();
-        said.read_line(&mut lines).expect("it is text");
-        assert!(lines.len() > before, "it ended without {start:?}: {lines}");
-        if lines[before..].starts_with(start) {
-            return;
+    wait_for(start, pid, || {
+        loop {
+            let before = lines.len();
+            said.read_line(&mut lines).expect("it is text");
+            assert!(lines.len() > before, "it ended without {start:?}: {lines}");
+            if lines[before..].starts_with(start) {
+                return;
+            }
         }
-    }
+    });
 }
 
 fn stderr(child: &mut Child) -> BufReader<std::process::ChildStderr> {
@@ -117,14 +119,14 @@ fn whoever_waits_for_a_broker_that_is_gone_is_told() {
     let mut follower = shell.spawn(&["read", "orders", "-f", "--format", "%v\\n"]);
     let mut records = BufReader::new(follower.stdout.take().expect("it is piped"));
     shell.ok("tillroll append orders --value first -q");
-    until(&mut records, "first");
+    until(follower.id(), &mut records, "first");
     let address = broker.address.clone();
     broker.kill();
     let mut follower_says = stderr(&mut follower);
-    until(&mut follower_says, "interrupted: ");
+    until(follower.id(), &mut follower_says, "interrupted: ");
     let _broker = shell.broker(&["serve", "--data", "data", "--listen", &address]);
-    until(&mut follower_says, "connected again");
+    until(follower.id(), &mut follower_says, "connected again");
     shell.ok("tillroll append orders --value second -q");
-    until(&mut records, "second");
+    until(follower.id(), &mut records, "second");
     follower.kill().and_then(|()| follower.wait()).expect("it was started here");
 }

@@ -4,11 +4,12 @@ use std::{
     ffi::OsString,
     io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
-    process::{Child, ChildStderr, Command, Stdio},
-    sync::atomic::{AtomicU8, Ordering},
+    process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio},
 };
 
 use tempfile::TempDir;
+
+use crate::process::{own_address, wait_for};
 
 /// An empty folder, and where the broker is.
 pub(crate) struct Shell {
@@ -125,14 +126,6 @@ impl Shell {
     }
 }
 
-/// An address of this broker alone: whoever takes a free port meanwhile, this test or a client that connects, does not
-/// take the one that it comes back to.
-fn own_address() -> String {
-    static TAKEN: AtomicU8 = AtomicU8::new(0);
-    let [low, high, ..] = std::process::id().to_le_bytes();
-    format!("127.{}.{high}.{low}:0", 1 + TAKEN.fetch_add(1, Ordering::Relaxed) % 250)
-}
-
 /// A broker as a process of its own; killed when it is dropped.
 pub(crate) struct Broker {
     pub(crate) address: String,
@@ -146,9 +139,11 @@ impl Broker {
     /// The next so many lines that it says.
     pub(crate) fn lines(&mut self, count: usize) -> String {
         let mut said = String::new();
-        for _ in 0..count {
-            self.stderr.read_line(&mut said).expect("it is text");
-        }
+        wait_for("what the broker says next", self.child.id(), || {
+            for _ in 0..count {
+                self.stderr.read_line(&mut said).expect("it is text");
+            }
+        });
         said
     }
 
@@ -161,8 +156,10 @@ impl Broker {
     pub(crate) fn end(mut self, name: &str) -> (i32, String) {
         self.signal(name);
         let mut said = String::new();
-        self.stderr.read_to_string(&mut said).expect("it is text");
-        let status = self.child.wait().expect("it was started here");
+        let status = wait_for("the broker's end", self.child.id(), || {
+            self.stderr.read_to_string(&mut said).expect("it is text");
+            self.child.wait().expect("it was started here")
+        });
         (status.code().unwrap_or(-1), said)
     }
 
@@ -185,4 +182,20 @@ impl Drop for Broker {
 pub(crate) fn signal(child: &Child, name: &str) {
     let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", child.id())]).status();
     assert!(sent.is_ok_and(|status| status.success()), "kill -{name}");
+}
+
+/// A process's end.
+pub(crate) fn end(what: &str, child: &mut Child) -> ExitStatus {
+    wait_for(what, child.id(), || child.wait()).expect("it was started here")
+}
+
+/// The next so many lines that a process prints.
+pub(crate) fn printed(child: &Child, output: &mut BufReader<ChildStdout>, count: usize) -> String {
+    let mut lines = String::new();
+    wait_for(&format!("{count} lines"), child.id(), || {
+        for _ in 0..count {
+            output.read_line(&mut lines).expect("it is text");
+        }
+    });
+    lines
 }

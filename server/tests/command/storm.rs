@@ -17,7 +17,10 @@ use serde_json::Value;
 use tillroll_client::Client;
 use tokio::runtime::Runtime;
 
-use crate::shell::{Broker, Shell};
+use crate::{
+    process::wait_for,
+    shell::{Broker, Shell},
+};
 
 const KILLS: u64 = 12;
 /// For one slice of the file.
@@ -130,7 +133,8 @@ fn every_line_survives_kills_of_the_broker() {
         storm.kill_broker();
         kills += 1;
     }
-    let output = loader.wait_with_output().expect("it was started here");
+    let output = wait_for("the end of the load", loader.id(), || loader.wait_with_output());
+    let output = output.expect("it was started here");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(kills >= 10, "only {kills} kills hit the load");
     storm.prove("broker-killed.jsonl", &header, &lines);
@@ -155,7 +159,8 @@ fn every_line_survives_kills_of_the_broker_and_of_its_loader() {
             storm.kill_broker();
         }
     }
-    let output = loader.wait_with_output().expect("it was started here");
+    let output = wait_for("the end of the load", loader.id(), || loader.wait_with_output());
+    let output = output.expect("it was started here");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(kills >= 10, "only {kills} kills hit the load");
     storm.prove("loader-killed.jsonl", &header, &lines);

@@ -3,15 +3,19 @@
 use std::{
     io::{BufRead as _, BufReader},
     process::{Child, ChildStderr, Command, Stdio},
-    sync::atomic::{AtomicU8, Ordering},
-    time::Duration,
 };
 
 use tempfile::TempDir;
 use tillroll_client::{Client, Compression, Producer, Received, Record, TopicOptions};
+use tokio::time::timeout;
 
-/// No test needs as long.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+pub(crate) use crate::process::PATIENCE;
+use crate::process::{own_address, wait_for};
+
+/// Waits for something, no longer than anything may take, and names it when it does not come.
+pub(crate) async fn within<T>(what: &str, coming: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, coming).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+}
 
 /// How a broker ends.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +82,8 @@ impl Broker {
                 assert!(sent.is_ok_and(|status| status.success()), "{words}");
             }
         }
-        let status = process.child.wait().expect("it was started here");
+        let status = wait_for("the broker's end", process.child.id(), || process.child.wait());
+        let status = status.expect("it was started here");
         assert!(matches!(end, End::Kill) || status.success(), "it did not stop in order: {status}");
     }
 
@@ -89,15 +94,16 @@ impl Broker {
         let mut child = command.spawn().expect("the broker starts");
         let mut stderr = BufReader::new(child.stderr.take().expect("it is piped"));
         let mut said = String::new();
-        let address = loop {
-            let before = said.len();
-            stderr.read_line(&mut said).expect("it is text");
-            assert!(said.len() > before, "the broker did not start: {said}");
-            if let Some(address) = said[before..].strip_prefix("listening on ") {
-                break address.trim().to_owned();
+        self.address = wait_for("the broker's start", child.id(), || {
+            loop {
+                let before = said.len();
+                stderr.read_line(&mut said).expect("it is text");
+                assert!(said.len() > before, "the broker did not start: {said}");
+                if let Some(address) = said[before..].strip_prefix("listening on ") {
+                    return address.trim().to_owned();
+                }
             }
-        };
-        self.address = address;
+        });
         self.process = Some(Process { child, _stderr: stderr });
     }
 
@@ -142,14 +148,6 @@ fn copy_all(from: &std::path::Path, to: &std::path::Path) {
             std::fs::copy(entry.path(), target).expect("copied");
         }
     }
-}
-
-/// An address of this broker alone: whoever takes a free port meanwhile, this test or a client that connects, does not
-/// take the one that it comes back to.
-fn own_address() -> String {
-    static TAKEN: AtomicU8 = AtomicU8::new(0);
-    let [low, high, ..] = std::process::id().to_le_bytes();
-    format!("127.{}.{high}.{low}:0", 1 + TAKEN.fetch_add(1, Ordering::Relaxed) % 250)
 }
 
 /// Sends records one append each, and gives their offsets.

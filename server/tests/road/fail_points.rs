@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use crate::{
     broker::{Broker, PATIENCE},
     dice::Dice,
+    process::wait_for,
     words::{Counter, builder, prove, say, topics, until_done},
 };
 
@@ -122,6 +123,7 @@ async fn killed_at(point: FailPoint, dice: &mut Dice) {
         lead_to(point, &client, &mut child).await;
     };
     let mut said = String::new();
+    // It has ended, and nobody else has its end of the pipe.
     child.stderr.take().expect("it is piped").read_to_string(&mut said).expect("text");
     assert_eq!(status.signal(), Some(SIGABRT), "{point}:{count}: {status}: {said}");
     assert!(said.contains(&format!("fail point {point} reached")), "{said}");
@@ -130,7 +132,7 @@ async fn killed_at(point: FailPoint, dice: &mut Dice) {
     say(&client, dice, 50).await;
     until_done(&client).await;
     drop(child.stdin.take());
-    let status = child.wait().expect("it was started here");
+    let status = wait_for("the processor's end", child.id(), || child.wait()).expect("it was started here");
     assert!(status.success(), "{point}: {status}");
     let counted = prove(&client, true).await;
     println!("{point}:{count}: {counted} counts");

@@ -5,6 +5,8 @@
 //! Everything that was acked is read back and compared, in place, order and content. Choices come from a seed
 //! ([`dice`]) that every test prints.
 
+#[path = "../process/mod.rs"]
+mod process;
 mod dice;
 mod broker;
 mod records;

@@ -21,7 +21,7 @@ use tillroll_proto::reason;
 use tokio::sync::watch;
 
 use crate::{
-    broker::{Broker, PATIENCE},
+    broker::{Broker, PATIENCE, within},
     dice::Dice,
 };
 
@@ -151,18 +151,18 @@ async fn members_come_and_go_and_every_record_is_done_once() {
         if members.len() > 3 {
             let (leave, working) = members.swap_remove(usize::try_from(dice.below(3)).expect("small"));
             leave.send_replace(true);
-            working.await.expect("it left in order");
+            within("a member's end", working).await.expect("it left in order");
         }
     }
     stop.send_replace(true);
-    let sent = loading.await.expect("loaded");
+    let sent = within("the end of the load", loading).await.expect("loaded");
     let since = Instant::now();
     while client.groups().get(GROUP).await.expect("it is there").lag_records() > 0 {
         assert!(since.elapsed() < PATIENCE, "not done in time");
     }
     for (leave, working) in members {
         leave.send_replace(true);
-        working.await.expect("it left in order");
+        within("a member's end", working).await.expect("it left in order");
     }
     let answered = outputs(&client).await;
     let notes = notes.lock().expect("no panic");
@@ -198,10 +198,13 @@ async fn a_member_that_takes_long_for_a_record_keeps_its_partitions() {
     let placed = producer.send(Record::new("slow")).await.expect("room").await.expect("on disk");
     assert_eq!((placed.partition, placed.offset), (0, 0));
     let mut consumer = client.consumer(GROUP).member("slow").open().await.expect("joined");
-    let record = consumer.next().await.expect("a record").expect("whole");
+    let record = within("the record", consumer.next()).await.expect("a record").expect("whole");
     let since = Instant::now();
     let mut explained = String::new();
+    // The time itself is what is tested; looking at it takes none from others.
+    let mut looks = tokio::time::interval(Duration::from_millis(200));
     while since.elapsed() < long {
+        looks.tick().await;
         let group = client.groups().get(GROUP).await.expect("it is there");
         let holders: BTreeSet<&str> =
             group.cursors.iter().map(|cursor| cursor.holder.as_deref().unwrap_or_default()).collect();
@@ -209,7 +212,7 @@ async fn a_member_that_takes_long_for_a_record_keeps_its_partitions() {
         explained = client.groups().explain(GROUP).await.expect("explained").summary;
     }
     assert!(explained.contains("member slow has 1 records from offset 0 on"), "{explained}");
-    record.commit().await.expect("it still counts");
+    within("the cursor commit", record.commit()).await.expect("it still counts");
     let held: Vec<HeldPartition> = consumer.held();
     assert!(held.iter().all(|held| held.assignment_epoch == 1), "{held:?}");
     consumer.close().await.expect("it left");

@@ -13,7 +13,7 @@ use tillroll_client::{
 };
 
 use crate::{
-    broker::{Broker, read_all},
+    broker::{Broker, read_all, within},
     dice::Dice,
 };
 
@@ -169,9 +169,12 @@ pub(crate) async fn say(client: &Client, dice: &mut Dice, count: u64) {
 
 /// Waits until every input is done with.
 pub(crate) async fn until_done(client: &Client) {
-    while client.groups().get("counter").await.map_or(1, |group| group.lag_records()) > 0 {
-        tokio::task::yield_now().await;
-    }
+    let done = async {
+        while client.groups().get("counter").await.map_or(1, |group| group.lag_records()) > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("all inputs are done with", done).await;
 }
 
 fn key(received: &Received) -> String {
