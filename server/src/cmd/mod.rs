@@ -4,6 +4,7 @@
 //! All but `dev`, `serve` and `demo` are clients: they use the SDK alone, as any other program would.
 
 mod fail;
+mod log;
 mod out;
 mod signals;
 mod time;

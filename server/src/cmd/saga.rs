@@ -6,6 +6,7 @@ mod gateway;
 pub(super) mod check;
 mod timeline;
 pub(super) mod report;
+mod reports;
 
 use clap::{Args, Subcommand};
 use tillroll_client::{Client, TopicOptions, saga::payload::topic};

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cmd::{
     fail::{Code, Failure, say},
+    log,
     out::{Out, counted},
     signals::Signals,
 };
@@ -110,7 +111,7 @@ fn broker(
     out: Out,
     listening: impl FnOnce(SocketAddr),
 ) -> Result<(), Failure> {
-    log();
+    log::start();
     descriptors();
     let settings = Settings { hold_checkpoints: tuning.hold_checkpoints, ..Settings::default() };
     let began = Instant::now();
@@ -225,13 +226,4 @@ fn occupied(listen: SocketAddr, error: &std::io::Error) -> Failure {
         }
         _ => Failure::io(format!("listening on {listen}"), error),
     }
-}
-
-/// Logs go to standard error: warnings, unless TILLROLL_LOG says otherwise.
-fn log() {
-    let filter = tracing_subscriber::EnvFilter::builder()
-        .with_env_var("TILLROLL_LOG")
-        .with_default_directive(tracing_subscriber::filter::LevelFilter::WARN.into())
-        .from_env_lossy();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }

@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 
 use crate::cmd::{
     fail::{Code, Failure, say},
+    log,
     out::{Out, counted},
     signals::Signals,
 };
@@ -21,7 +22,8 @@ use crate::cmd::{
 What is charged stands in the ledger and is synced before it is answered. GET /v1/counts says what it did,
 GET /v1/ledger what it charged, and POST /v1/behaviour changes how it behaves: {\"down\":true} takes it away.
 Chances are from 0 to 1: decline, late, pending, report_late, report_doubled, report_out_of_order, time_out, fall_over;
-ranges are milliseconds: late_ms, report_ms, report_late_ms.")]
+ranges are milliseconds: late_ms, report_ms, report_late_ms.
+TILLROLL_LOG sets what is logged on standard error, such as info; warnings are unless it says otherwise.")]
 pub(crate) struct Gateway {
     /// Where its ledger is; made when it is not there
     #[arg(long, value_name = "FILE")]
@@ -43,6 +45,7 @@ fn behaviour(text: &str) -> Result<Behaviour, String> {
 
 /// Runs `tillroll saga gateway`.
 pub(crate) async fn run(gateway: Gateway, out: Out) -> Result<(), Failure> {
+    log::start();
     let mut signals = Signals::new()?;
     let listener = TcpListener::bind(gateway.listen).await;
     let listener = listener.map_err(|error| Failure::io(format!("listening on {}", gateway.listen), &error))?;

@@ -44,6 +44,20 @@ pub(crate) struct Report {
     pub(crate) snapshots_refused: u64,
     /// Payloads that were skipped because they are not what their type says.
     pub(crate) malformed: u64,
+    /// The newest of them that is named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) malformed_newest: Option<Named>,
+}
+
+/// Where a payload is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Named {
+    /// The topic.
+    pub(crate) topic: String,
+    /// The partition.
+    pub(crate) partition: u32,
+    /// The offset.
+    pub(crate) offset: u64,
 }
 
 impl Report {
@@ -65,6 +79,9 @@ impl Report {
             (&mut self.malformed, other.malformed),
         ] {
             *sum += number;
+        }
+        if other.malformed_newest.is_some() {
+            self.malformed_newest.clone_from(&other.malformed_newest);
         }
         for (reason, number) in &other.refused {
             *self.refused.entry(reason.clone()).or_default() += number;

@@ -5,19 +5,24 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 use tillroll_client::{
     Client, ErrorKind,
-    processor::{OnMalformed, Processor, ProcessorError, Rule, Service, Statistics, Watch},
+    processor::{OnMalformed, Processor, ProcessorError, Rule, Service, Statistics},
     saga::{
         gateway::{self, Callbacks, ClientSettings},
         payload::{group, topic},
         service::{Fulfilment, Inventory, Notification, Order, Payment, reads},
     },
 };
+use tillroll_proto::reason;
 use tokio::net::TcpListener;
 
-use super::report::Report;
+use super::{
+    report::{Named, Report},
+    reports::Reports,
+};
 use crate::cmd::{
     Connection,
     fail::{Code, Failure, say},
+    log,
     out::{Format, Out, count},
     signals::Signals,
     time,
@@ -28,11 +33,13 @@ use crate::cmd::{
 #[command(after_help = "Examples:
   tillroll saga run order
   tillroll saga run payment --gateway 127.0.0.1:7430
+  tillroll saga run payment --gateway 10.0.0.5:7430 --callbacks 10.0.0.7:7440
   tillroll saga run fulfilment --member fulfilment-1 --snapshots /var/lib/shop
 
 Makes its group, and the topics of the saga, when they are not there. Started again under its --member name it takes
 over at once; under another one the partitions are shared. SIGTERM finishes what is in hand and leaves the group. With
--o jsonl it writes how it stands, one object a line, fifty times a second.")]
+-o jsonl it writes how it stands, one object a line, up to fifty times a second, and the last one at its end.
+TILLROLL_LOG sets what is logged on standard error, such as info; warnings are unless it says otherwise.")]
 pub(crate) struct Run {
     #[command(flatten)]
     connection: Connection,
@@ -44,6 +51,9 @@ pub(crate) struct Run {
     /// The payment gateway; the payment service needs one
     #[arg(long, value_name = "ADDRESS")]
     gateway: Option<SocketAddr>,
+    /// Where the payment service listens for the gateway's reports, as the gateway reaches it; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    callbacks: SocketAddr,
     /// The time after which the order service cancels an order that is not decided
     #[arg(long, value_name = "TIME", value_parser = time::span, default_value = "60s")]
     deadline: Duration,
@@ -73,11 +83,9 @@ enum Name {
     Notification,
 }
 
-/// How often it says how it stands.
-const REPORT_EVERY: Duration = Duration::from_millis(20);
-
 /// Runs `tillroll saga run`.
 pub(crate) async fn run(run: Run, out: Out) -> Result<(), Failure> {
+    log::start();
     let client = run.connection.connect().await?;
     if let Err(error) = client.admin().get_topic(topic::ORDERS).await {
         if error.kind() != ErrorKind::NotFound {
@@ -95,9 +103,9 @@ pub(crate) async fn run(run: Run, out: Out) -> Result<(), Failure> {
                 return Err(Failure::usage("the payment service needs a gateway")
                     .hint("start one with: tillroll saga gateway --ledger gateway.ledger, and name it: --gateway"));
             };
-            let any = SocketAddr::from(([127, 0, 0, 1], 0));
-            let listener = TcpListener::bind(any).await.and_then(Callbacks::start);
-            let callbacks = listener.map_err(|error| Failure::io("listening for the gateway's reports", &error))?;
+            let listener = TcpListener::bind(run.callbacks).await.and_then(Callbacks::start);
+            let callbacks =
+                listener.map_err(|error| Failure::io(format!("listening for reports on {}", run.callbacks), &error))?;
             let gateway = gateway::Client::new(address, ClientSettings::default()).with_callbacks(callbacks);
             serve(&run, &client, Payment::new(gateway), group::PAYMENT, out).await
         }
@@ -119,9 +127,9 @@ async fn serve<S: Service>(run: &Run, client: &Client, service: S, name: &str, o
     }
     let processor = builder.build().map_err(|error| stopped(&error))?;
     let watch = processor.watch();
-    let reporting = (out.format == Format::Jsonl).then(|| {
+    let reports = (out.format == Format::Jsonl).then(|| {
         let (service, watch) = (name.to_owned(), watch.clone());
-        tokio::spawn(report(service, member, watch))
+        Reports::start(move || line(&service, &member, &watch.read()))
     });
     // Others wait for this line, so it is written even when quiet.
     say("ready");
@@ -129,27 +137,17 @@ async fn serve<S: Service>(run: &Run, client: &Client, service: S, name: &str, o
         signals.next().await;
     };
     let ended = processor.run(stop).await;
-    if let Some(reporting) = reporting {
-        reporting.abort();
-        println!("{}", line(name, run.member.as_deref().unwrap_or_default(), &watch.read()));
+    if let Some(reports) = reports {
+        reports.end().await;
     }
     let done = ended.map_err(|error| stopped(&error))?.statistics;
     out.say(format!("{} steps, {} events, {} appends", count(done.steps), count(done.outputs), count(done.appends)));
     Ok(())
 }
 
-/// Says how the service stands, again and again.
-async fn report(service: String, member: String, watch: Watch) {
-    let mut ticks = tokio::time::interval(REPORT_EVERY);
-    loop {
-        ticks.tick().await;
-        println!("{}", line(&service, &member, &watch.read()));
-    }
-}
-
+/// How a service stands.
 fn line(service: &str, member: &str, done: &Statistics) -> String {
-    let fences = ["ASSIGNMENT_FENCED", "EXPECTED_OFFSET_MISMATCH"];
-    let is_fence = |reason: &str| fences.contains(&reason);
+    let is_fence = |reason: &str| reason == reason::ASSIGNMENT_FENCED;
     let report = Report {
         service: service.to_owned(),
         member: member.to_owned(),
@@ -169,6 +167,11 @@ fn line(service: &str, member: &str, done: &Statistics) -> String {
         snapshots_used: done.snapshots_used,
         snapshots_refused: done.snapshots_thrown_away,
         malformed: done.malformed_skipped,
+        malformed_newest: done.malformed.last().map(|place| Named {
+            topic: place.topic.to_string(),
+            partition: place.partition,
+            offset: place.offset,
+        }),
     };
     serde_json::to_string(&report).unwrap_or_default()
 }

@@ -1,0 +1,93 @@
+//! `tillroll saga run` and a payload that is not what its type says: the service stops and names it, or skips it, counts
+//! it and names it.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    process::Child,
+};
+
+use serde_json::Value;
+
+use crate::{
+    process::wait_for,
+    shell::{Broker, Shell, end, signal},
+};
+
+/// The topics of the saga, and two payloads on `orders` that are none; the second one is at orders/0/1.
+const SET: &str = "
+for topic in orders payments inventory fulfilment notifications stock; do tillroll topic create $topic --partitions 1 -q; done
+tillroll append orders --key 1 --type Unknown.v1 --value 'what nobody wants' -q
+tillroll append orders --key 2 --type OrderPlaced.v1 --value '{\"order\":' -q";
+
+fn set() -> (Shell, Broker) {
+    let (shell, broker) = Shell::with_broker();
+    shell.ok(SET);
+    (shell, broker)
+}
+
+fn words(last: &[&'static str]) -> Vec<&'static str> {
+    [&["saga", "run", "inventory", "-o", "jsonl"], last].concat()
+}
+
+/// Reads what it reports until a report is as it should be.
+fn reported(child: &mut Child, is_so: impl Fn(&Value) -> bool) -> Value {
+    let pid = child.id();
+    let lines = BufReader::new(child.stdout.as_mut().expect("it is piped")).lines();
+    let mut reports = lines.map(|line| serde_json::from_str::<Value>(&line.expect("text")).expect("a report"));
+    wait_for("a report", pid, || reports.find(is_so)).expect("it ended before")
+}
+
+fn said(child: &mut Child) -> String {
+    let mut said = String::new();
+    child.stderr.take().expect("it is piped").read_to_string(&mut said).expect("text");
+    said
+}
+
+#[test]
+fn a_malformed_payload_stops_the_service_which_names_it() {
+    let (shell, _broker) = set();
+    let said = shell.run("tillroll saga run inventory -o jsonl");
+    assert_eq!(said.code, 1, "{said:?}");
+    let error = said.stderr.lines().find(|line| line.starts_with("error: ")).expect("it says why");
+    for named in ["OrderPlaced.v1", "topic=orders", "partition=0", "offset=1"] {
+        assert!(error.contains(named), "{error}");
+    }
+    let stands = shell.ok("tillroll group describe inventory -o json");
+    let group: Value = serde_json::from_str(&stands).expect("an object");
+    let cursor = group["cursors"].as_array().expect("a list").iter().find(|at| at["topic"] == "orders");
+    assert_eq!(cursor.expect("it reads orders")["next_offset"], 1, "it stands before it: {group}");
+}
+
+#[test]
+fn a_malformed_payload_is_skipped_when_that_is_asked_for_and_counted_and_named() {
+    let (shell, _broker) = set();
+    let mut child = shell.spawn(&words(&["--skip-malformed"]));
+    let report = reported(&mut child, |report| report["malformed"] == 1);
+    assert_eq!(report["malformed_newest"]["topic"], "orders", "{report}");
+    assert_eq!(report["malformed_newest"]["partition"], 0, "{report}");
+    assert_eq!(report["malformed_newest"]["offset"], 1, "{report}");
+    signal(&child, "TERM");
+    assert!(end("the service's end", &mut child).success());
+    let said = said(&mut child);
+    let warned = said.lines().find(|line| line.contains("WARN")).expect("it is logged");
+    for named in ["an input is skipped", "OrderPlaced.v1", "orders", "offset: 1"] {
+        assert!(warned.contains(named), "{warned}");
+    }
+    assert!(!said.contains("Unknown.v1"), "what nobody wants is nothing to tell: {said}");
+}
+
+#[test]
+fn a_reader_of_reports_that_goes_away_ends_nothing() {
+    let (shell, _broker) = set();
+    let mut child = shell.spawn(&words(&["--skip-malformed"]));
+    reported(&mut child, |report| report["malformed"] == 1);
+    drop(child.stdout.take());
+    shell.ok("tillroll append orders --key 3 --type OrderPlaced.v1 --value '{' -q");
+    let since = std::time::Instant::now();
+    while !shell.ok("tillroll group describe inventory -o json").contains("\"next_offset\": 3") {
+        assert!(since.elapsed() < std::time::Duration::from_mins(1), "it goes on");
+    }
+    signal(&child, "TERM");
+    let status = end("the service's end", &mut child);
+    assert!(status.success(), "{status}: {}", said(&mut child));
+}
