@@ -167,6 +167,8 @@ pub enum Refusal {
     GroupNotFound {
         /// The name as asked.
         group: String,
+        /// An existing name close to it.
+        similar: Option<String>,
     },
     /// A group of that name exists with another configuration.
     #[error("group exists with another configuration group={group} differences={differences:?}")]
@@ -234,11 +236,13 @@ pub enum Refusal {
         /// Why.
         cause: String,
     },
-    /// Cursors that may not move so, and assignments that do not hold; all of the first kind that fails.
-    #[error("cursors refused faults={faults:?}")]
+    /// Cursors that may not move so, assignments that do not hold, and what else does not hold beside them.
+    #[error("cursors refused faults={faults:?} checks={checks:?}")]
     CursorRefused {
-        /// Every one.
+        /// Every one, the heaviest first: what is not held, then what may not move.
         faults: Vec<CursorFault>,
+        /// Every expected offset of the same append that does not hold.
+        checks: Vec<FailedCheck>,
     },
     /// As many groups as there may be.
     #[error("too many groups limit={limit}")]

@@ -3,6 +3,8 @@
 //! A group has a cursor for every partition of its topics. Each partition has an assignment epoch of its own, which
 //! rises when the partition changes hands or its cursor is set: whoever held it before is fenced, and nobody else is.
 
+use std::fmt;
+
 use crate::{
     fields::{FieldReader, FieldWriter},
     id::{Lane, Offset, Partition},
@@ -19,6 +21,15 @@ pub enum Mode {
     Manual = 2,
 }
 
+impl fmt::Display for Mode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Members => "members",
+            Self::Manual => "manual",
+        })
+    }
+}
+
 /// How members share partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -31,6 +42,16 @@ pub enum Rule {
     Single = 3,
 }
 
+impl fmt::Display for Rule {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Spread => "spread",
+            Self::CoPartitioned => "co-partitioned",
+            Self::Single => "single",
+        })
+    }
+}
+
 /// What happens when records that a cursor points to are gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -39,6 +60,15 @@ pub enum BelowHead {
     Fail = 1,
     /// The cursor is moved to the head.
     Earliest = 2,
+}
+
+impl fmt::Display for BelowHead {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Fail => "fail",
+            Self::Earliest => "earliest",
+        })
+    }
 }
 
 /// Why a member holds a partition no longer.

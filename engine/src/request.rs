@@ -1,5 +1,7 @@
 //! What may be asked of the engine, and what it answers. Plain data; no wire types.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use crate::{
@@ -244,6 +246,19 @@ pub enum Start {
     AppendTime(i64),
     /// The last so many records.
     Last(u64),
+}
+
+/// As it is written on a command line; a time is in microseconds.
+impl fmt::Display for Start {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Earliest => formatter.write_str("earliest"),
+            Self::Latest => formatter.write_str("latest"),
+            Self::Offset(offset) => write!(formatter, "offset:{offset}"),
+            Self::AppendTime(time_us) => write!(formatter, "append-time:{time_us}us"),
+            Self::Last(count) => write!(formatter, "last:{count}"),
+        }
+    }
 }
 
 /// Records of one partition, next to each other.

@@ -44,8 +44,25 @@ pub struct Facts {
     pub message: String,
     /// The same for programs.
     pub metadata: Vec<(&'static str, String)>,
-    /// Conditions that do not hold, as (what it is about, what was found).
-    pub violations: Vec<(String, String)>,
+    /// Conditions that do not hold.
+    pub violations: Vec<Violation>,
+}
+
+/// A condition that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The reason that it would be refused for alone.
+    pub reason: &'static str,
+    /// What it is about.
+    pub subject: String,
+    /// What was found.
+    pub found: String,
+}
+
+impl Violation {
+    fn bytes(&self) -> usize {
+        self.reason.len() + self.subject.len() + self.found.len()
+    }
 }
 
 impl Facts {
@@ -88,12 +105,11 @@ impl Facts {
 
     /// Adds a condition that does not hold, as long as there is room for it.
     #[must_use]
-    pub fn violating(mut self, subject: String, found: String) -> Self {
+    pub fn violating(mut self, reason: &'static str, subject: String, found: String) -> Self {
         let (subject, found) = (cut(subject, VIOLATION_BYTES_MAX), cut(found, VIOLATION_BYTES_MAX));
-        let size = |(subject, found): &(String, String)| subject.len() + found.len() + self.row.reason.len();
-        let taken: usize = self.violations.iter().map(size).sum();
-        let violation = (subject, found);
-        if taken + size(&violation) <= VIOLATIONS_BYTES_MAX {
+        let taken: usize = self.violations.iter().map(Violation::bytes).sum();
+        let violation = Violation { reason, subject, found };
+        if taken + violation.bytes() <= VIOLATIONS_BYTES_MAX {
             self.violations.push(violation);
         }
         self
@@ -108,8 +124,8 @@ impl Facts {
         if let Some(field) = field {
             details.add_bad_request_violation(field, cut(self.message.clone(), VIOLATION_BYTES_MAX));
         }
-        for (subject, found) in &self.violations {
-            details.add_precondition_failure_violation(self.row.reason, subject.clone(), found.clone());
+        for Violation { reason, subject, found } in &self.violations {
+            details.add_precondition_failure_violation(*reason, subject.clone(), found.clone());
         }
         if let Some(wait) = self.row.wait {
             details.set_retry_info(Some(wait));
@@ -164,9 +180,11 @@ pub fn required(field: &str, what: impl Into<String>) -> Facts {
 }
 
 /// A group that does not exist.
-pub fn no_group(group: &str) -> Facts {
-    let message = format!("group {} not found; create it with CreateGroup", shown(group));
-    Facts::new(&table::GROUP_NOT_FOUND, message).with(key::GROUP, group)
+pub fn no_group(group: &str, similar: Option<&str>) -> Facts {
+    let close = similar.map_or_else(String::new, |similar| format!(" (there is {})", shown(similar)));
+    let message = format!("group {} not found{close}; create it with CreateGroup", shown(group));
+    let facts = Facts::new(&table::GROUP_NOT_FOUND, message).with(key::GROUP, group);
+    similar.iter().fold(facts, |facts, similar| facts.with(key::SIMILAR, similar))
 }
 
 /// A member whose id another process has now.

@@ -281,10 +281,20 @@ fn topic_of(batch: &AppendBatch, applied: &RwLock<Applied>) -> Result<TopicRow, 
 
 /// The refusal for a name that no topic has, with one that is close to it.
 pub fn not_found(applied: &Applied, name: &str) -> Refusal {
-    let close = applied.topic_names.keys().take(1_000).map(|other| (distance(name, other), other));
-    let similar =
-        close.min().filter(|(distance, _)| *distance <= 2.max(name.len() / 4)).map(|(_, other)| other.clone());
+    let similar = similar(applied.topic_names.keys(), name);
     Refusal::TopicNotFound { topic: name.chars().take(256).collect(), similar }
+}
+
+/// The refusal for a name that no group has, with one that is close to it.
+pub fn no_group(applied: &Applied, name: &str) -> Refusal {
+    let similar = similar(applied.group_names.keys(), name);
+    Refusal::GroupNotFound { group: name.chars().take(256).collect(), similar }
+}
+
+/// One of the names that are there which is close to another; of many only the first ones are looked at.
+fn similar<'a>(names: impl Iterator<Item = &'a String>, name: &str) -> Option<String> {
+    let close = names.take(1_000).map(|other| (distance(name, other), other));
+    close.min().filter(|(distance, _)| *distance <= 2.max(name.len() / 4)).map(|(_, other)| other.clone())
 }
 
 /// Edits between two names (Levenshtein, 1965); both are at most 256 bytes long.

@@ -19,7 +19,7 @@ impl Engine {
     /// A consumer group as it stands.
     pub fn group(&self, name: &str) -> Result<Arc<GroupRow>, Refusal> {
         let applied = self.parts.applied.read();
-        applied.group(name).cloned().ok_or_else(|| Refusal::GroupNotFound { group: name.to_owned() })
+        applied.group(name).cloned().ok_or_else(|| admit::no_group(&applied, name))
     }
 
     /// Consumer groups, sorted by name, behind `after`, at most `count`.

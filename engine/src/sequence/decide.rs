@@ -70,17 +70,21 @@ pub(super) fn append(view: View<'_>, append: &AdmittedAppend) -> Decision {
         Check::HeldAssignment(held) => Some((index, held)),
         Check::NextOffset { .. } => None,
     });
-    let commits = match groups::commits(view, &append.commits, &held.collect::<Vec<_>>()) {
-        Ok(commits) => commits,
+    let judged = match groups::judge_all(view, &append.commits, &held.collect::<Vec<_>>()) {
+        Ok(judged) => judged,
         Err((refusal, rests_on)) => return refuse(refusal, rests_on),
     };
+    // All that fails is told; what is wrong with a cursor weighs more than where a partition ends.
+    let (faults, rests_on) = (judged.faults, judged.rests_on);
     match failed_checks(view, &append.checks) {
-        Ok(None) => {}
-        Ok(Some((checks, rests_on))) => return refuse(Refusal::ExpectedOffsetMismatch { checks }, rests_on),
-        Err((refusal, rests_on)) => return refuse(refusal, rests_on),
+        Ok((checks, _)) if checks.is_empty() && faults.is_empty() => {}
+        Ok((checks, lsn)) if faults.is_empty() => return refuse(Refusal::ExpectedOffsetMismatch { checks }, lsn),
+        Ok((checks, lsn)) => return refuse(Refusal::CursorRefused { faults, checks }, rests_on.max(lsn)),
+        Err((refusal, lsn)) if faults.is_empty() => return refuse(refusal, lsn),
+        Err(_) => return refuse(Refusal::CursorRefused { faults, checks: Vec::new() }, rests_on),
     }
     let mut accepted = assign(view, append, producer);
-    accepted.ops.extend(commits.into_iter().map(Op::Group));
+    accepted.ops.extend(judged.ops.into_iter().map(Op::Group));
     Decision::Accept(accepted)
 }
 
@@ -164,10 +168,8 @@ fn dead(view: View<'_>, part: &Part) -> Option<(Refusal, Lsn)> {
     Some((refusal, deleting.unwrap_or(Lsn(0))))
 }
 
-type Failed = (Vec<FailedCheck>, Lsn);
-
 /// All expected offsets that do not hold.
-fn failed_checks(view: View<'_>, checks: &[Check]) -> Result<Option<Failed>, (Refusal, Lsn)> {
+fn failed_checks(view: View<'_>, checks: &[Check]) -> Result<(Vec<FailedCheck>, Lsn), (Refusal, Lsn)> {
     let (mut failed, mut rests_on) = (Vec::new(), Lsn(0));
     for (index, check) in checks.iter().enumerate() {
         let Check::NextOffset { topic, partition, next_offset } = check else { continue };
@@ -184,7 +186,7 @@ fn failed_checks(view: View<'_>, checks: &[Check]) -> Result<Option<Failed>, (Re
             rests_on = rests_on.max(lsn).max(named);
         }
     }
-    Ok((!failed.is_empty()).then_some((failed, rests_on)))
+    Ok((failed, rests_on))
 }
 
 /// Gives every batch its offset.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    admit::{GroupRequest, check_name, not_found},
+    admit::{GroupRequest, check_name, no_group, not_found},
     error::{CursorFault, CursorPlace, CursorWhy, Difference, Refusal},
     group::{CursorMove, GroupChange, Join, Joined, Leave, LostWhy, Mode, NewGroup, Release, Rule, SetCursors},
     id::{GroupId, Lane, Lsn, Offset, Partition, TopicId},
@@ -64,7 +64,7 @@ impl Draft {
 
 fn found<'a>(view: View<'a>, name: &str) -> Result<(&'a Arc<GroupRow>, Lsn), Refused> {
     let (row, rests_on) = view.ahead.group(view.applied, name);
-    row.map(|row| (row, rests_on)).ok_or_else(|| (Refusal::GroupNotFound { group: name.to_owned() }, rests_on))
+    row.map(|row| (row, rests_on)).ok_or_else(|| (no_group(view.applied, name), rests_on))
 }
 
 fn topic_row<'a>(view: View<'a>, name: &str) -> Result<(&'a TopicRow, Lsn), Refused> {
@@ -209,15 +209,19 @@ fn differences(has: &GroupRow, asked: &NewGroup) -> Vec<Difference> {
     let (one, other) = (&has.config, &asked.config);
     let fields = [
         ("topics", names.join(" "), asked.topics.join(" ")),
-        ("mode", format!("{:?}", one.mode), format!("{:?}", other.mode)),
-        ("rule", format!("{:?}", one.rule), format!("{:?}", other.rule)),
-        ("start", format!("{:?}", one.start), format!("{:?}", other.start)),
-        ("below_head", format!("{:?}", one.below_head), format!("{:?}", other.below_head)),
+        ("mode", one.mode.to_string(), other.mode.to_string()),
+        ("rule", rule_name(one.rule), rule_name(other.rule)),
+        ("start", one.start.to_string(), other.start.to_string()),
+        ("below_head", one.below_head.to_string(), other.below_head.to_string()),
         ("session_ms", one.session_ms.to_string(), other.session_ms.to_string()),
         ("drain_ms", one.drain_ms.to_string(), other.drain_ms.to_string()),
     ];
     let differ = fields.into_iter().filter(|(_, has, asked)| has != asked);
     differ.map(|(field, has, asked)| Difference { field, has, asked }).collect()
+}
+
+fn rule_name(rule: Option<Rule>) -> String {
+    rule.map_or_else(|| "none".to_owned(), |rule| rule.to_string())
 }
 
 /// Deletes a group; with members only when that is said.
@@ -351,7 +355,7 @@ fn leave(view: View<'_>, leave: &Leave) -> Verdict<()> {
 /// Partitions given back, with their last cursor commits. What is not held under that epoch any more is left alone.
 fn release(view: View<'_>, release: &Release) -> Verdict<()> {
     let (row, rests_on) = or_say!(found(view, &release.group));
-    let commits = or_say!(commits(view, &release.commits, &[]));
+    let commits = or_say!(commits(view, &release.commits));
     let mut draft = Draft::of(row);
     for op in commits {
         draft.push(op);
@@ -367,7 +371,7 @@ fn release(view: View<'_>, release: &Release) -> Verdict<()> {
 
 /// Cursor commits alone, all or nothing.
 fn commit(view: View<'_>, asked: &[CursorCommit]) -> Verdict<()> {
-    let ops = or_say!(commits(view, asked, &[]));
+    let ops = or_say!(commits(view, asked));
     if ops.is_empty() {
         // Nothing moves. What it rests on may be on its way all the same.
         let rests_on = asked.iter().map(|commit| view.ahead.group(view.applied, &commit.group).1).max();
@@ -376,13 +380,29 @@ fn commit(view: View<'_>, asked: &[CursorCommit]) -> Verdict<()> {
     Verdict::Write(ops.into_iter().map(Op::Group).collect(), ())
 }
 
-/// Judges cursor commits and held assignments: first that everything is held, then where cursors may go. All that fail
-/// are told.
-pub(super) fn commits(
+/// What cursor commits and held assignments come to.
+pub(super) struct Judged {
+    /// What moves, when nothing is wrong.
+    pub(super) ops: Vec<GroupOp>,
+    /// All that is wrong: first what is not held, then what may not move.
+    pub(super) faults: Vec<CursorFault>,
+    /// The newest frame that this rests on.
+    pub(super) rests_on: Lsn,
+}
+
+/// The operations of cursor commits alone, or all that is wrong with them.
+fn commits(view: View<'_>, asked: &[CursorCommit]) -> Result<Vec<GroupOp>, Refused> {
+    let Judged { ops, faults, rests_on } = judge_all(view, asked, &[])?;
+    let refusal = |faults| Refusal::CursorRefused { faults, checks: Vec::new() };
+    if faults.is_empty() { Ok(ops) } else { Err((refusal(faults), rests_on)) }
+}
+
+/// Judges cursor commits and held assignments: that everything is held, and where cursors may go.
+pub(super) fn judge_all(
     view: View<'_>,
     asked: &[CursorCommit],
     held: &[(usize, &HeldAssignment)],
-) -> Result<Vec<GroupOp>, Refused> {
+) -> Result<Judged, Refused> {
     let (mut fenced, mut misplaced, mut rests) = (Vec::new(), Vec::new(), Lsn(0));
     let mut ops: Vec<GroupOp> = Vec::new();
     for (index, commit) in asked.iter().enumerate() {
@@ -416,8 +436,9 @@ pub(super) fn commits(
             fenced.push(CursorFault { place: CursorPlace::Check(*index), group, topic, partition, why });
         }
     }
-    let faults = if fenced.is_empty() { misplaced } else { fenced };
-    if faults.is_empty() { Ok(ops) } else { Err((Refusal::CursorRefused { faults }, rests)) }
+    // A member that has lost a partition stops; whatever else is wrong, it has no say in it.
+    fenced.append(&mut misplaced);
+    Ok(Judged { ops, faults: fenced, rests_on: rests })
 }
 
 /// Where a cursor is after the commits before this one.

@@ -1,9 +1,12 @@
 //! Why something about a consumer group was refused.
 
-use tillroll_engine::error::{CursorFault, CursorPlace, CursorWhy, Refusal};
+use tillroll_engine::error::{CursorFault, CursorPlace, CursorWhy, FailedCheck, Refusal};
 use tillroll_proto::reason::key;
 
-use super::{Facts, bad_field, shown, table, taken_over, unsupported};
+use super::{
+    Facts, bad_field, shown, table, taken_over, unsupported,
+    write::{mismatched, violated},
+};
 
 /// Members and cursors that are named in a message.
 const LISTED_MAX: usize = 8;
@@ -55,21 +58,39 @@ pub(super) fn of_group(refusal: &Refusal) -> Facts {
             let message = format!("where to start in {}/{partition} could not be looked up: {cause}", shown(topic));
             Facts::new(&table::READ_FAILED, message).with(key::TOPIC, topic).with(key::PARTITION, partition)
         }
-        Refusal::CursorRefused { faults } => of_cursors(faults),
+        Refusal::CursorRefused { faults, checks } => of_cursors(faults, checks),
         other => unsupported(&other.to_string()),
     }
 }
 
-/// All cursors that may not move; the reason is the first one's.
-fn of_cursors(faults: &[CursorFault]) -> Facts {
+/// All cursors that may not move, and all else that does not hold; the reason is the first one's.
+fn of_cursors(faults: &[CursorFault], checks: &[FailedCheck]) -> Facts {
     let Some(first) = faults.first() else { return unsupported("a refusal without a cause") };
-    let listed = faults.iter().take(LISTED_MAX).map(words).collect::<Vec<_>>().join("; ");
-    let (group, place) = (shown(&first.group), field(first));
-    let facts = match &first.why {
+    let listed = faults.iter().map(words).chain(checks.iter().map(mismatched)).take(LISTED_MAX);
+    let listed = listed.collect::<Vec<_>>().join("; ");
+    let place = field(first);
+    let facts = of_first(first, &place, &listed).with(key::FIELD, place);
+    // A field that is not set says no more in its metadata than which one.
+    let facts = match first.why {
+        CursorWhy::EpochRequired | CursorWhy::ExpectedRequired => facts,
+        _ => facts
+            .with(key::GROUP, &first.group)
+            .with(key::TOPIC, &first.topic)
+            .with(key::PARTITION, first.partition)
+            .with(key::COUNT, faults.len() + checks.len()),
+    };
+    let facts = faults.iter().fold(facts, |facts, fault| facts.violating(reason(fault), field(fault), words(fault)));
+    violated(facts, checks)
+}
+
+/// The heaviest one.
+fn of_first(first: &CursorFault, place: &str, listed: &str) -> Facts {
+    let group = shown(&first.group);
+    match &first.why {
         CursorWhy::EpochRequired | CursorWhy::ExpectedRequired => {
             let what =
                 format!("{place}: {listed}; groups with members need assignment_epoch, manual ones expected_offset");
-            return super::required(&place, what);
+            super::required(place, what)
         }
         CursorWhy::Fenced { epoch, current, holder } => {
             let message = format!("{listed}; this member of {group} has lost it: drop what was not accepted");
@@ -90,10 +111,19 @@ fn of_cursors(faults: &[CursorFault]) -> Facts {
             let message = format!("{listed}; a cursor of {group} follows what was read");
             Facts::new(&table::CURSOR_BEYOND_END, message).with(key::ACTUAL, asked).with(key::END, end)
         }
+    }
+}
+
+/// What it would be refused for alone.
+fn reason(fault: &CursorFault) -> &'static str {
+    let row = match fault.why {
+        CursorWhy::EpochRequired | CursorWhy::ExpectedRequired => &table::FIELD_REQUIRED,
+        CursorWhy::Fenced { .. } => &table::ASSIGNMENT_FENCED,
+        CursorWhy::Elsewhere { .. } => &table::EXPECTED_OFFSET_MISMATCH,
+        CursorWhy::Backwards { .. } => &table::CURSOR_BACKWARDS,
+        CursorWhy::BeyondEnd { .. } => &table::CURSOR_BEYOND_END,
     };
-    let facts = facts.with(key::FIELD, place).with(key::GROUP, &first.group).with(key::TOPIC, &first.topic);
-    let facts = facts.with(key::PARTITION, first.partition).with(key::COUNT, faults.len());
-    faults.iter().fold(facts, |facts, fault| facts.violating(field(fault), words(fault)))
+    row.reason
 }
 
 fn field(fault: &CursorFault) -> String {

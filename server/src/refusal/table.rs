@@ -153,8 +153,8 @@ rows! {
         [TOPIC, PARTITION, COUNT],
         "partitions are 0 to `count` - 1";
     GROUP_NOT_FOUND = reason::GROUP_NOT_FOUND, NotFound, (NO, 0), UNUSED,
-        [GROUP],
-        "create the group, or mend the name";
+        [GROUP, SIMILAR],
+        "create the group, or mend the name; `similar` is one that exists";
     DISK_FULL = reason::DISK_FULL, ResourceExhausted, (YES, 1_000), SAME,
         [ACTUAL, LIMIT],
         "free space on the broker's disk: `actual` bytes are free, `limit` are needed; reads and deletes go on";

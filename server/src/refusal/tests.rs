@@ -58,7 +58,11 @@ fn of_names() -> Vec<Case<Refusal>> {
             reason::TOPIC_EXISTS,
             vec![ORDERS, (key::DIFFERENCES, "partitions is 8, asked 4")],
         ),
-        (Refusal::GroupNotFound { group: "g".into() }, reason::GROUP_NOT_FOUND, vec![(key::GROUP, "g")]),
+        (
+            Refusal::GroupNotFound { group: "g".into(), similar: Some("h".into()) },
+            reason::GROUP_NOT_FOUND,
+            vec![(key::GROUP, "g"), (key::SIMILAR, "h")],
+        ),
         (
             Refusal::NameInvalid { field: "name", name: "A".into() },
             reason::NAME_INVALID,
@@ -195,7 +199,7 @@ fn of_groups() -> Vec<Case<Refusal>> {
     let faults = vec![fault(CursorPlace::Check(4), fenced.clone()), fault(CursorPlace::Commit(0), fenced)];
     vec![
         (
-            Refusal::CursorRefused { faults },
+            Refusal::CursorRefused { faults, checks: Vec::new() },
             reason::ASSIGNMENT_FENCED,
             vec![
                 mailer,
@@ -353,6 +357,30 @@ fn every_failing_check_is_told_to_programs() {
 }
 
 #[test]
+fn a_violation_bears_the_reason_that_it_would_be_refused_for_alone() {
+    let fault = |index, why| CursorFault {
+        place: CursorPlace::Commit(index),
+        group: "mailer".into(),
+        topic: "orders".into(),
+        partition: Partition(3),
+        why,
+    };
+    let (current, asked) = (Offset(7), Offset(6));
+    let faults = vec![fault(1, CursorWhy::EpochRequired), fault(0, CursorWhy::Backwards { asked, current })];
+    let status = of_refusal(&Refusal::CursorRefused { faults, checks: vec![check(4)] }).status();
+    let details = status.get_error_details();
+    assert_eq!(details.error_info().map(|info| info.reason.as_str()), Some(reason::FIELD_REQUIRED));
+    let violations = &details.precondition_failure().expect("all of them").violations;
+    let told: Vec<_> = violations.iter().map(|one| (one.r#type.as_str(), one.subject.as_str())).collect();
+    let expected = [
+        (reason::FIELD_REQUIRED, "commits[1]"),
+        (reason::CURSOR_BACKWARDS, "commits[0]"),
+        (reason::EXPECTED_OFFSET_MISMATCH, "orders/3"),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
 fn whatever_a_client_sends_its_refusal_fits_into_the_headers() {
     let long = "\"é".repeat(1 << 20);
     let checks = (0..1_024).map(|index| FailedCheck { topic: "é".repeat(200), ..check(index) }).collect();
@@ -362,7 +390,7 @@ fn whatever_a_client_sends_its_refusal_fits_into_the_headers() {
         of_refusal(&Refusal::ProducerUnknown { producer: long.clone() }),
         of_refusal(&Refusal::TopicRecreated { topic: "orders".into(), pinned: long.clone(), current: None }),
         of_refusal(&Refusal::ExpectedOffsetMismatch { checks }),
-        no_group(&long),
+        no_group(&long, Some(&long)),
         unsupported(&long),
         bad_field("topic_id", long.clone()),
         of_transport(&Status::unimplemented(long.clone()), &long).expect("ours now"),

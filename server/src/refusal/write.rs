@@ -112,7 +112,7 @@ fn of_name(refusal: &Refusal) -> Facts {
             let message = format!("topic {} exists with another configuration: {listed}", shown(topic));
             Facts::new(&table::TOPIC_EXISTS, message).with(key::TOPIC, topic).with(key::DIFFERENCES, listed)
         }
-        Refusal::GroupNotFound { group } => no_group(group),
+        Refusal::GroupNotFound { group, similar } => no_group(group, similar.as_deref()),
         Refusal::NameInvalid { field, name } => {
             let message = format!("{field} {} is not a name: [a-z0-9][a-z0-9._-]{{0,127}} is", shown(name));
             Facts::new(&table::NAME_INVALID, message).with(key::FIELD, field).with(key::NAME, name)
@@ -212,11 +212,7 @@ fn of_state(refusal: &Refusal) -> Facts {
 }
 
 fn mismatch(checks: &[FailedCheck]) -> Facts {
-    let found = |check: &FailedCheck| {
-        let FailedCheck { topic, partition, actual, expected, .. } = check;
-        format!("{topic}/{partition} is at {actual}, not {expected}")
-    };
-    let listed = checks.iter().take(LISTED_MAX).map(found).collect::<Vec<_>>().join("; ");
+    let listed = checks.iter().take(LISTED_MAX).map(mismatched).collect::<Vec<_>>().join("; ");
     let message = format!("expected offset does not hold: {listed}; read again and decide anew");
     let facts = Facts::new(&table::EXPECTED_OFFSET_MISMATCH, message).with(key::COUNT, checks.len());
     let facts = checks.first().into_iter().fold(facts, |facts, check| {
@@ -227,9 +223,21 @@ fn mismatch(checks: &[FailedCheck]) -> Facts {
             .with(key::EXPECTED, check.expected)
             .with(key::ACTUAL, check.actual)
     });
+    violated(facts, checks)
+}
+
+/// An expected offset that does not hold, for people.
+pub(super) fn mismatched(check: &FailedCheck) -> String {
+    let FailedCheck { topic, partition, actual, expected, .. } = check;
+    format!("{topic}/{partition} is at {actual}, not {expected}")
+}
+
+/// The same for programs, each one.
+pub(super) fn violated(facts: Facts, checks: &[FailedCheck]) -> Facts {
     checks.iter().fold(facts, |facts, check| {
         let subject = format!("{}/{}", check.topic, check.partition);
-        facts.violating(subject, format!("expected={} actual={}", check.expected, check.actual))
+        let found = format!("expected={} actual={}", check.expected, check.actual);
+        facts.violating(table::EXPECTED_OFFSET_MISMATCH.reason, subject, found)
     })
 }
 

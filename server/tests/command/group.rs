@@ -132,7 +132,7 @@ fn a_description_has_settings_cursors_and_both_kinds_of_lag() {
 
     shell.ok("tillroll group set-cursor mailer --topic orders --to latest --yes");
     assert_eq!(shell.ok("tillroll group describe mailer").lines().nth(1), Some("caught up"));
-    let create = "hint: create it with: tillroll group create mailr --topic TOPIC";
+    let create = "hint: did you mean mailer? or create it with: tillroll group create mailr --topic TOPIC";
     refused(&shell, "tillroll group describe mailr", 3, "mailr", create);
 }
 

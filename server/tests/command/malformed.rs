@@ -1,5 +1,5 @@
-//! `tillroll saga run` and a payload that is not what its type says: the service stops and names it, or skips it, counts
-//! it and names it.
+//! `tillroll saga run` and a payload that is not what its type says: the service stops and names it, or skips it,
+//! counts it and names it.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
@@ -15,7 +15,8 @@ use crate::{
 
 /// The topics of the saga, and two payloads on `orders` that are none; the second one is at orders/0/1.
 const SET: &str = "
-for topic in orders payments inventory fulfilment notifications stock; do tillroll topic create $topic --partitions 1 -q; done
+for topic in orders payments inventory fulfilment notifications stock
+do tillroll topic create $topic --partitions 1 -q; done
 tillroll append orders --key 1 --type Unknown.v1 --value 'what nobody wants' -q
 tillroll append orders --key 2 --type OrderPlaced.v1 --value '{\"order\":' -q";
 

@@ -5,6 +5,7 @@
 //! time to pass but for messages.
 
 mod member;
+mod refusals;
 
 use member::{GROUP, Member, append, cursor_commit, group, join, places, road, values};
 use tillroll_proto::{

@@ -83,7 +83,7 @@ fn creations() -> Vec<Row> {
         expected("FIELD_INVALID", &[("field", &"config.session_ms"), ("limit", &limit), ("actual", &actual)])
     };
     let beyond = expected("FIELD_INVALID", &[("field", &"start"), ("limit", &1), ("actual", &9)]);
-    let differs = "mode is Manual, asked Members; rule is None, asked Some(Spread)";
+    let differs = "mode is manual, asked members; rule is none, asked spread";
     vec![
         ("a group in capitals", create("Mailer", config(|_| {})), named("Mailer")),
         (
@@ -132,6 +132,11 @@ fn changes() -> Vec<Row> {
         Call::Update(request)
     };
     vec![
+        (
+            "a look at something like it",
+            Call::Get(v1::GetGroupRequest { name: "mailers".into() }),
+            expected("GROUP_NOT_FOUND", &[("group", &"mailers"), ("similar", &GROUP)]),
+        ),
         ("a look at nothing", Call::Get(v1::GetGroupRequest { name: "nobody".into() }), no_group("nobody")),
         (
             "a delete of nothing",

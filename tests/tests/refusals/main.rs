@@ -33,7 +33,11 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("PRODUCERS_FULL", "server/src/refusal/tests.rs", WRITE_WORDS),
     ("TOPICS_FULL", "server/src/refusal/tests.rs", WRITE_WORDS),
     ("GROUPS_FULL", "server/src/refusal/tests.rs", WRITE_WORDS),
-    ("GROUP_HAS_MEMBERS", "server/src/refusal/tests.rs", WRITE_WORDS),
+    (
+        "GROUP_HAS_MEMBERS",
+        "tests/tests/consume/refusals.rs",
+        "a_group_with_members_is_deleted_and_set_only_when_that_is_said",
+    ),
     (
         "TAKEN_OVER",
         "tests/tests/consume/main.rs",

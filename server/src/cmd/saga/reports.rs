@@ -1,7 +1,7 @@
 //! Reports on standard output, again and again, without the service ever waiting for whoever reads them.
 //!
-//! A thread of its own writes them. At most one waits for it: while the reader is slow newer ones are left out, and when
-//! it has gone there are no more. The service goes on either way.
+//! A thread of its own writes them. At most one waits for it: while the reader is slow newer ones are left out, and
+//! when it has gone there are no more. The service goes on either way.
 
 use std::{
     io::{self, Write},

@@ -34,7 +34,7 @@ impl Member {
         let (group, member) = (&self.join.group, &self.join.member_id);
         let row = self.place.engine.group(group).ok().filter(|row| row.id == self.place.id);
         let Some(row) = row else {
-            return Err(no_group(group).into());
+            return Err(no_group(group, None).into());
         };
         match row.members.get(member) {
             None => return Err(membership_ended(group, member, "its session ended, or it left").into()),
@@ -139,6 +139,7 @@ impl Member {
             let (topic, partition) = (&held.order.topic, lane.partition);
             let (group, from, to) = (&self.join.group, held.next, begins);
             tracing::warn!(%group, %topic, %partition, %from, %to, "records are gone: the group goes on at the head");
+            *self.place.seat.view().passed_over.entry(lane).or_default() += begins.since(held.next);
             held.next = begins;
             self.ready.push_back(lane);
             return;

@@ -42,6 +42,8 @@ pub(in crate::rpc) struct View {
     pub(in crate::rpc) stalled: BTreeMap<Lane, (&'static str, String)>,
     /// Partitions of which the member wants no records.
     pub(in crate::rpc) held_back: Vec<Lane>,
+    /// Records that were gone before they were sent, and were passed over; counted since the stream began.
+    pub(in crate::rpc) passed_over: BTreeMap<Lane, u64>,
 }
 
 /// A stream's place; given back when it is dropped.

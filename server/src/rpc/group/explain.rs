@@ -42,6 +42,8 @@ pub(super) fn explain(look: &Look<'_>) -> ExplainGroupResponse {
         findings.push(finding("CAUGHT_UP", text, "nothing: it goes on with the next record"));
     }
     let summary = summary(look, &findings, behind);
+    // It holds up nothing, so it is not what the group is about.
+    findings.extend(row.cursors.iter().filter_map(|(lane, at)| passed_over(look, *lane, at)));
     if findings.len() > FINDINGS_MAX {
         let text = format!("{} findings more are left out", findings.len() - FINDINGS_MAX + 1);
         findings.truncate(FINDINGS_MAX - 1);
@@ -101,6 +103,20 @@ fn partition(look: &Look<'_>, lane: Lane, at: &CursorRow) -> Option<Finding> {
     let topic = look.row.topics.iter().find(|(id, _)| *id == lane.topic).map(|(_, name)| name.clone())?;
     let (reason, text, next_step) = held_up(look, lane, at)?;
     Some(Finding { reason: reason.to_owned(), topic, partition: Some(lane.partition.0), text, next_step })
+}
+
+/// Records that were gone, so that the group went on at the head, as it was told to.
+fn passed_over(look: &Look<'_>, lane: Lane, at: &CursorRow) -> Option<Finding> {
+    let holder = at.holder.as_deref()?;
+    let count = (look.view)(holder)?.passed_over.get(&lane).copied()?;
+    let topic = look.row.topics.iter().find(|(id, _)| *id == lane.topic).map(|(_, name)| name.clone())?;
+    Some(Finding {
+        reason: "PASSED_OVER".to_owned(),
+        topic,
+        partition: Some(lane.partition.0),
+        text: format!("{count} records were gone before {holder} got them, and it went on at the head"),
+        next_step: "keep records for longer, or read faster: what is gone is not handled".to_owned(),
+    })
 }
 
 fn held_up(look: &Look<'_>, lane: Lane, at: &CursorRow) -> Option<(&'static str, String, String)> {

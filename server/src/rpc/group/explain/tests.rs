@@ -63,6 +63,20 @@ fn what_holds_all_of_it_up_is_said_first() {
 }
 
 #[test]
+fn records_that_were_passed_over_are_counted_and_hold_nothing_up() {
+    let (row, mut view) = (row(), View::default());
+    view.passed_over.insert(lane(0), 12);
+    let (found, summary) = check(&row, 0, 9, Some(&view));
+    assert_eq!(found, ["PASSED_OVER"]);
+    assert_eq!(summary, "group mailer is reading, with 1 partitions behind");
+    let extent = |_| Extent { end: Offset(9), ..Extent::default() };
+    let explained = explain(&Look { row: &row, now_us: NOW_US, extent: &extent, view: &|_| Some(view.clone()) });
+    let finding = &explained.findings[0];
+    assert_eq!((finding.topic.as_str(), finding.partition), ("orders", Some(0)));
+    assert!(finding.text.starts_with("12 records were gone before a got them"), "{}", finding.text);
+}
+
+#[test]
 fn what_holds_a_partition_up_is_named() {
     let mut row = row();
     let view = |change: fn(&mut View)| {
