@@ -22,3 +22,4 @@ mod saga;
 mod points;
 mod keys;
 mod malformed;
+mod service;

@@ -1,15 +1,16 @@
-//! `tillroll saga run` and a payload that is not what its type says: the service stops and names it, or skips it,
-//! counts it and names it.
+//! `tillroll saga run` by itself: a payload that is not what its type says stops it or is skipped, and is named either
+//! way; where it listens; and what it does when nobody reads what it reports.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
+    net::{TcpListener, TcpStream},
     process::Child,
 };
 
 use serde_json::Value;
 
 use crate::{
-    process::wait_for,
+    process::{own_address, wait_for},
     shell::{Broker, Shell, end, signal},
 };
 
@@ -91,4 +92,26 @@ fn a_reader_of_reports_that_goes_away_ends_nothing() {
     signal(&child, "TERM");
     let status = end("the service's end", &mut child);
     assert!(status.success(), "{status}: {}", said(&mut child));
+}
+
+#[test]
+fn payment_hears_reports_where_it_is_told_to() {
+    let (shell, _broker) = set();
+    // The port is free now, and nobody else has the address.
+    let free = TcpListener::bind(own_address()).and_then(|listener| listener.local_addr());
+    let address = free.expect("a free port").to_string();
+    let words = ["saga", "run", "payment", "--gateway", "127.0.0.1:1", "--callbacks", &address];
+    let mut child = shell.spawn(&[&words[..], &["--skip-malformed"]].concat());
+    let pid = child.id();
+    let mut lines = BufReader::new(child.stderr.as_mut().expect("it is piped")).lines();
+    let ready = wait_for("ready", pid, || lines.find(|line| line.as_ref().is_ok_and(|line| line == "ready")));
+    assert!(ready.is_some(), "it ended before");
+    TcpStream::connect(&address).expect("it listens there");
+    signal(&child, "TERM");
+    assert!(end("the service's end", &mut child).success());
+    let occupied = TcpListener::bind(&address).expect("it has let go of it");
+    let said = shell.run(&format!("tillroll saga run payment --gateway 127.0.0.1:1 --callbacks {address}"));
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.stderr.contains(&format!("listening for reports on {address}")), "{said:?}");
+    drop(occupied);
 }
