@@ -1,4 +1,4 @@
-//! `tillroll demo`: a year of a real shop's orders goes through a broker, a payment gateway and five services, each a
+//! `tillroll demo`: orders of a real shop, a cut of its year or all of it, go through a broker, a payment gateway and five services, each a
 //! process of its own, while processes are killed and the gateway misbehaves; then everything is proven from the log.
 //!
 //! [`stage`] is the processes, [`chaos`] what goes wrong, [`placing`] how the placements fared meanwhile, [`seen`] what
@@ -35,7 +35,7 @@ use tokio::sync::Semaphore;
 use crate::cmd::{
     fail::{Code, Failure},
     out::Out,
-    saga::check,
+    saga::{self, check, storefront::stocked},
     time,
 };
 use chaos::{Chaos, Level};
@@ -44,15 +44,13 @@ use seen::Seen;
 use stage::{Setting, Stage};
 use told::Told;
 
-/// The cut of the orders that is shipped.
-const CUT: &[u8] = include_bytes!("../../../client/data/retail-saga-cut.csv.zst");
 /// How often processes are looked at while orders come in.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// `tillroll demo`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  tillroll demo                                       under a minute, with everything going wrong once or twice
+  tillroll demo                                       half a minute, with everything going wrong once or twice
   tillroll demo --chaos none
   tillroll demo --chaos brutal --data online-retail.csv.zst --seed 7
   tillroll demo --sequential -o json                  each invoice to its end before the next
@@ -63,20 +61,20 @@ The orders are a cut of \"Online Retail\" (Chen, Sain and Guo, 2012; UCI Machine
 DOI 10.24432/C5BW33, CC BY 4.0); --data takes the whole file. Everything happens in a temporary directory, removed
 afterwards, unless --keep names one.")]
 pub(crate) struct Demo {
-    /// The orders: a file in the form of \"Online Retail\", packed with zstd or not [default: the cut that is shipped]
+    /// The orders: a file in the form of "Online Retail", packed with zstd or not [default: the cut that is shipped]
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     /// How much goes wrong
     #[arg(long, default_value = "default", conflicts_with = "sequential")]
     chaos: Level,
-    /// What chances are drawn from
+    /// What chances are drawn from; how processes meet in time is another matter, so no two runs are the same
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Each invoice to its end before the next, and nothing goes wrong
     #[arg(long)]
     sequential: bool,
-    /// Orders that are placed a second; 0 means as many as the log takes
-    #[arg(long, value_name = "ORDERS")]
+    /// Orders that are placed a second, at most [default: as many as the log takes]
+    #[arg(long, value_name = "ORDERS", conflicts_with = "sequential")]
     rate: Option<f64>,
     /// Play the orders so many times over, in further years under numbers of their own
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
@@ -84,7 +82,7 @@ pub(crate) struct Demo {
     /// Send the gateway away for so long, once a third of the orders is placed: what happens to placements meanwhile?
     #[arg(long, value_name = "TIME", value_parser = time::span, conflicts_with = "sequential")]
     gateway_down: Option<Duration>,
-    /// Keep the log and the ledger in this directory
+    /// Keep the log and the ledger in this directory, which must not hold any yet
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
 }
@@ -93,7 +91,7 @@ pub(crate) struct Demo {
 pub(crate) async fn run(demo: Demo, out: Out) -> Result<(), Failure> {
     let began = Instant::now();
     let level = demo.level()?;
-    let shop = demo.shop()?;
+    let shop = saga::shop(demo.data.as_deref())?.years(demo.years);
     let place = Place::new(demo.keep.as_deref())?;
     let plan = level.plan();
     // Orders wait for a gateway that is away instead of being cancelled meanwhile.
@@ -127,6 +125,11 @@ pub(crate) async fn run(demo: Demo, out: Out) -> Result<(), Failure> {
         missed: chaos.missed,
     };
     let cleared = stage.clear().await;
+    if let Place::Kept(kept) = &place {
+        let kept = kept.display();
+        out.say(format!("kept in {kept}; look at it with: tillroll serve --data {kept}/data, and beside it"));
+        out.say(format!("tillroll saga check --ledger {kept}/gateway.ledger, or tillroll saga timeline ORDER"));
+    }
     told.end(&ending)?;
     cleared
 }
@@ -141,14 +144,6 @@ impl Demo {
         Ok(level)
     }
 
-    fn shop(&self) -> Result<Shop, Failure> {
-        let shop = match &self.data {
-            Some(path) => Shop::read(path),
-            None => Shop::read_from(CUT),
-        };
-        Ok(shop.map_err(|error| Failure::new(Code::Refused, error.to_string()))?.years(self.years))
-    }
-
     async fn storefront(
         &self,
         stage: &Stage,
@@ -156,7 +151,7 @@ impl Demo {
         placements: &Placements,
     ) -> Result<Storefront, Failure> {
         let mut storefront = Storefront::builder(&stage.client).on_placed(placements.listener());
-        if let Some(rate) = self.rate.filter(|rate| *rate > 0.0 && !self.sequential) {
+        if let Some(rate) = self.rate {
             storefront = storefront.orders_per_s(rate);
         }
         if let Some(gate) = in_waves {
@@ -185,6 +180,10 @@ impl Place {
                 temporary.map_err(|error| Failure::io("making a temporary directory", &error))?,
             ));
         };
+        if let Some(kept) = ["data", "gateway.ledger"].into_iter().map(|name| keep.join(name)).find(|it| it.exists()) {
+            let wrong = format!("{} is there already, of a run before this one", kept.display());
+            return Err(Failure::new(Code::Conflict, wrong).hint("take another directory, or remove this one"));
+        }
         std::fs::create_dir_all(keep).map_err(|error| Failure::io(keep.display(), &error))?;
         Ok(Self::Kept(keep.to_owned()))
     }
@@ -208,7 +207,7 @@ async fn play(
     let (client, orders) = (stage.client.clone(), shop.orders.len());
     let is_over = AtomicBool::new(false);
     let playing = async {
-        let stocked = stage::stocked(&client, shop.opening.len() as u64);
+        let stocked = stocked(&client, shop.opening.len() as u64);
         let played = Box::pin(storefront.play(shop, stocked)).await;
         is_over.store(true, Ordering::Relaxed);
         played
@@ -241,7 +240,7 @@ async fn play_by_invoice(
     told: &Told,
 ) -> Result<Played, Failure> {
     let client = stage.client.clone();
-    let stocked = stage::stocked(&client, shop.opening.len() as u64);
+    let stocked = stocked(&client, shop.opening.len() as u64);
     let settled = |_| stage::at_rest(&client);
     let playing = Box::pin(storefront.play_by_invoice(shop, stocked, settled));
     tokio::select! {

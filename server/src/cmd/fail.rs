@@ -92,7 +92,6 @@ impl Failure {
         ExitCode::from(self.code as u8)
     }
 
-    #[cfg(test)]
     pub(crate) fn code(&self) -> Code {
         self.code
     }

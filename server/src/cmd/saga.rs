@@ -5,21 +5,33 @@ mod run;
 mod gateway;
 pub(super) mod check;
 mod timeline;
+pub(super) mod storefront;
 pub(super) mod report;
 mod reports;
+mod troubles;
+
+use std::{error::Error as _, path::Path};
 
 use clap::{Args, Subcommand};
-use tillroll_client::{Client, TopicOptions, saga::payload::topic};
+use tillroll_client::{
+    Client, TopicOptions,
+    saga::{payload::topic, retail::Shop},
+};
 
-use crate::cmd::{fail::Failure, out::Out};
+use crate::cmd::{
+    fail::{Code, Failure},
+    out::Out,
+    unless_interrupted,
+};
 
 /// `tillroll saga`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   tillroll saga gateway --ledger gateway.ledger
   tillroll saga run payment --gateway 127.0.0.1:7430
+  tillroll saga storefront --rate 20
   tillroll saga check --gateway 127.0.0.1:7430
-  tillroll saga timeline 536365
+  tillroll saga timeline 539281
 
 `tillroll demo` starts all of it. docs/saga.md tells how it works and how to write a service.")]
 pub(crate) struct Saga {
@@ -33,6 +45,8 @@ enum What {
     Run(run::Run),
     /// Pretend to be a payment provider, with a ledger
     Gateway(gateway::Gateway),
+    /// Put the orders of a file in
+    Storefront(storefront::Place),
     /// Prove the saga from its log, or name what does not hold
     Check(check::Check),
     /// Tell the story of one order, over all topics
@@ -44,16 +58,45 @@ pub(crate) async fn run(saga: Saga, out: Out) -> Result<(), Failure> {
     match saga.what {
         What::Run(run) => run::run(run, out).await,
         What::Gateway(gateway) => gateway::run(gateway, out).await,
+        What::Storefront(place) => unless_interrupted(storefront::run(place, out)).await,
         What::Check(check) => check::run(check, out).await,
         What::Timeline(story) => timeline::run(story, out).await,
     }
 }
 
+/// The cut of the orders that is shipped.
+const CUT: &[u8] = include_bytes!("../../../client/data/retail-saga-cut.csv.zst");
+
+/// The orders of a file, or of the cut that is shipped.
+pub(super) fn shop(file: Option<&Path>) -> Result<Shop, Failure> {
+    let shop = file.map_or_else(|| Shop::read_from(CUT), Shop::read);
+    shop.map_err(|error| {
+        let why = error.source().map(|source| format!(": {}", source.to_string().to_lowercase())).unwrap_or_default();
+        Failure::plain(format!("{error}{why}"))
+    })
+}
+
 /// Makes the topics of the saga, where they are not there.
+///
+/// Topics that are keyed by order have equally many partitions: as many as one of them has already, or else so many.
 pub(super) async fn make_topics(client: &Client, partitions: u32) -> Result<(), Failure> {
+    let there = client.admin().list_topics("").await?;
+    let count_of = |name: &str| there.iter().find(|topic| topic.name == name).map(|topic| topic.partition_count);
+    let keyed = || topic::ALL.into_iter().filter(|name| *name != topic::STOCK);
+    let partitions = keyed().find_map(count_of).unwrap_or(partitions);
     for name in topic::ALL {
-        let count = if name == topic::STOCK { 1 } else { partitions };
-        client.admin().create_topic(name, TopicOptions::default().partitions(count)).await?;
+        let wanted = if name == topic::STOCK { 1 } else { partitions };
+        match count_of(name) {
+            None => _ = client.admin().create_topic(name, TopicOptions::default().partitions(wanted)).await?,
+            Some(count) if count == wanted => {}
+            Some(count) => {
+                let wrong = format!("topic {name} has {count} partitions, and the saga needs {wanted}");
+                return Err(Failure::new(Code::Conflict, wrong).hint(
+                    "the topics that are keyed by order have equally many, stock has one; delete it, or take a broker \
+                     of its own",
+                ));
+            }
+        }
     }
     Ok(())
 }

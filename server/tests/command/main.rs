@@ -21,5 +21,4 @@ mod demo;
 mod saga;
 mod points;
 mod keys;
-mod malformed;
 mod service;

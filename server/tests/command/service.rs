@@ -60,6 +60,52 @@ fn a_malformed_payload_stops_the_service_which_names_it() {
     assert_eq!(cursor.expect("it reads orders")["next_offset"], 1, "it stands before it: {group}");
 }
 
+/// Topics that are there are no reason to leave the others out, nor are five of the saga's own.
+#[test]
+fn topics_that_are_not_there_are_made_as_the_others_are() {
+    let (shell, _broker) = Shell::with_broker();
+    shell.ok("tillroll topic create orders --partitions 3 -q");
+    let mut child = shell.spawn(&["saga", "run", "order"]);
+    let lines = BufReader::new(child.stderr.as_mut().expect("it is piped")).lines();
+    let mut lines = lines.map(|line| line.expect("text"));
+    wait_for("it to be ready", child.id(), || lines.find(|line| line == "ready")).expect("it is ready");
+    drop(lines);
+    signal(&child, "TERM");
+    assert!(end("the service's end", &mut child).success());
+    let described = shell.ok("tillroll topic describe payments -o json");
+    assert_eq!(serde_json::from_str::<Value>(&described).expect("an object")["partition_count"], 3, "{described}");
+    // With unequal ones it cannot run, and says which.
+    shell.ok("tillroll topic delete fulfilment --yes -q && tillroll topic create fulfilment --partitions 2 -q");
+    let said = shell.run("tillroll saga run order");
+    assert_eq!(said.code, 6, "{said:?}");
+    assert!(said.stderr.contains("fulfilment has 2 partitions") && said.stderr.contains("hint: "), "{said:?}");
+}
+
+/// Whoever runs it by hand sees why orders wait.
+#[test]
+fn a_gateway_that_is_not_there_is_told_of_and_so_is_its_coming() {
+    let (shell, _broker) = Shell::with_broker();
+    let address = own_address();
+    let mut payment = shell.spawn(&["saga", "run", "payment", "--gateway", &address]);
+    let payload = r#"{"customer":null,"address":"France","lines":[{"line":1,"code":"A","description":"","units":2,
+        "price_mills":1500,"service":false}]}"#;
+    let lines = BufReader::new(payment.stderr.as_mut().expect("it is piped")).lines();
+    let mut lines = lines.map(|line| line.expect("text"));
+    wait_for("it to be ready", payment.id(), || lines.find(|line| line == "ready")).expect("it is ready");
+    shell.ok(&format!("tillroll append orders --key 7 --type OrderPlaced.v1 --value '{payload}' -q"));
+    let away = wait_for("its log", payment.id(), || lines.find(|line| line.contains("does not answer")));
+    let away = away.expect("it tells of the gateway");
+    assert!(away.contains(&address) && away.contains("order=7"), "{away}");
+    let mut gateway = shell.spawn(&["saga", "gateway", "--ledger", "ledger", "--listen", &address]);
+    let back = wait_for("its log", payment.id(), || lines.find(|line| line.contains("answers again")));
+    assert!(back.is_some_and(|line| line.contains(&address)));
+    drop(lines);
+    for child in [&mut payment, &mut gateway] {
+        signal(child, "TERM");
+        assert!(end("its end", child).success());
+    }
+}
+
 #[test]
 fn a_malformed_payload_is_skipped_when_that_is_asked_for_and_counted_and_named() {
     let (shell, _broker) = set();

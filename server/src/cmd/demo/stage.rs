@@ -6,10 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tillroll_client::{
-    Client,
-    saga::payload::{InventoryUpdated, group, topic},
-};
+use tillroll_client::{Client, saga::payload::group};
 
 use super::process::Process;
 use crate::cmd::{fail::Failure, saga};
@@ -155,19 +152,6 @@ async fn standing(client: &Client) -> Result<Vec<(u64, u64)>, Failure> {
 /// How much a group has not done.
 pub(super) async fn lag(client: &Client, name: &str) -> Result<u64, Failure> {
     Ok(client.groups().get(name).await?.cursors.iter().map(|cursor| cursor.lag_records).sum())
-}
-
-/// Waits until so many changes of the stock are answered.
-pub(super) async fn stocked(client: &Client, changes: u64) -> Result<(), Failure> {
-    let mut reader = client.reader(topic::INVENTORY).follow(true).open().await?;
-    let mut answered = 0;
-    while answered < changes {
-        match reader.next().await {
-            Some(received) => answered += u64::from(received?.record.type_ == InventoryUpdated::KIND),
-            None => return Err(Failure::plain("the inventory has nothing more to say, and not all stock is answered")),
-        }
-    }
-    Ok(())
 }
 
 /// Waits until every group has read everything, and nothing new comes of it.

@@ -14,6 +14,7 @@ use tillroll_client::{
     },
 };
 
+use super::shop;
 use crate::cmd::{
     Connection,
     fail::{Code, Failure},
@@ -49,8 +50,7 @@ pub(crate) struct Check {
 /// Runs `tillroll saga check`.
 pub(crate) async fn run(check: Check, out: Out) -> Result<(), Failure> {
     let client = check.connection.connect().await?;
-    let input = check.input.as_ref().map(Shop::read).transpose();
-    let input = input.map_err(|error| Failure::new(Code::Refused, error.to_string()))?.map(|shop| expected(&shop));
+    let input = check.input.as_deref().map(|file| shop(Some(file))).transpose()?.map(|shop| expected(&shop));
     let reading = read(&client).await?;
     // The ledger is read after the log: what it knows by then may be more, never less.
     let ledger = match (check.gateway, &check.ledger) {

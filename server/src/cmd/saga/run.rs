@@ -4,11 +4,11 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use tillroll_client::{
-    Client, ErrorKind,
+    Client,
     processor::{OnMalformed, Processor, ProcessorError, Rule, Service, Statistics},
     saga::{
         gateway::{self, Callbacks, ClientSettings},
-        payload::{group, topic},
+        payload::group,
         service::{Fulfilment, Inventory, Notification, Order, Payment, reads},
     },
 };
@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use super::{
     report::{Named, Report},
     reports::Reports,
+    troubles,
 };
 use crate::cmd::{
     Connection,
@@ -37,7 +38,7 @@ use crate::cmd::{
   tillroll saga run fulfilment --member fulfilment-1 --snapshots /var/lib/shop
 
 Makes its group, and the topics of the saga, when they are not there. Started again under its --member name it takes
-over at once; under another one the partitions are shared. SIGTERM finishes what is in hand and leaves the group. With
+over at once; under another one the partitions are shared, but for inventory's: its second member stands by. SIGTERM finishes what is in hand and leaves the group. With
 -o jsonl it writes how it stands, one object a line, up to fifty times a second, and the last one at its end.
 TILLROLL_LOG sets what is logged on standard error, such as info; warnings are unless it says otherwise.")]
 pub(crate) struct Run {
@@ -87,12 +88,7 @@ enum Name {
 pub(crate) async fn run(run: Run, out: Out) -> Result<(), Failure> {
     log::start();
     let client = run.connection.connect().await?;
-    if let Err(error) = client.admin().get_topic(topic::ORDERS).await {
-        if error.kind() != ErrorKind::NotFound {
-            return Err(error.into());
-        }
-        super::make_topics(&client, run.partitions).await?;
-    }
+    super::make_topics(&client, run.partitions).await?;
     match run.service {
         Name::Order => serve(&run, &client, Order::new(run.deadline), group::ORDER, out).await,
         Name::Inventory => serve(&run, &client, Inventory, group::INVENTORY, out).await,
@@ -107,7 +103,10 @@ pub(crate) async fn run(run: Run, out: Out) -> Result<(), Failure> {
             let callbacks =
                 listener.map_err(|error| Failure::io(format!("listening for reports on {}", run.callbacks), &error))?;
             let gateway = gateway::Client::new(address, ClientSettings::default()).with_callbacks(callbacks);
-            serve(&run, &client, Payment::new(gateway), group::PAYMENT, out).await
+            let troubles = tokio::spawn(troubles::watch_gateway(gateway.clone(), address));
+            let served = serve(&run, &client, Payment::new(gateway), group::PAYMENT, out).await;
+            troubles.abort();
+            served
         }
     }
 }
@@ -131,12 +130,14 @@ async fn serve<S: Service>(run: &Run, client: &Client, service: S, name: &str, o
         let (service, watch) = (name.to_owned(), watch.clone());
         Reports::start(move || line(&service, &member, &watch.read()))
     });
+    let troubles = tokio::spawn(troubles::watch_broker(watch.clone()));
     // Others wait for this line, so it is written even when quiet.
     say("ready");
     let stop = async move {
         signals.next().await;
     };
     let ended = processor.run(stop).await;
+    troubles.abort();
     if let Some(reports) = reports {
         reports.end().await;
     }
@@ -178,11 +179,15 @@ fn line(service: &str, member: &str, done: &Statistics) -> String {
 
 /// Why it stopped.
 fn stopped(error: &ProcessorError) -> Failure {
-    let code = match error {
-        ProcessorError::Broker { .. } => Code::Unavailable,
-        ProcessorError::TakenOver { .. } => Code::Conflict,
-        ProcessorError::Misconfigured { .. } => Code::Usage,
-        _ => Code::Failure,
-    };
-    Failure::new(code, error.to_string())
+    let failure = |code| Failure::new(code, error.to_string());
+    match error {
+        ProcessorError::Broker { error, .. } => failure(Failure::from(error.clone()).code()),
+        ProcessorError::TakenOver { .. } => failure(Code::Conflict),
+        ProcessorError::Misconfigured { .. } => failure(Code::Usage),
+        ProcessorError::Malformed { .. } => failure(Code::Failure).hint(
+            "look at it: tillroll read TOPIC --partition P --from offset:N -n 1; --skip-malformed leaves such payloads \
+             out, and names them",
+        ),
+        _ => failure(Code::Failure),
+    }
 }

@@ -13,8 +13,8 @@ use crate::cmd::{
 /// `tillroll saga timeline`.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  tillroll saga timeline 536365
-  tillroll saga timeline 536365 -o json | jq .moments
+  tillroll saga timeline 539281
+  tillroll saga timeline 539281 -o json | jq .moments
 
 A cause stands before its effects; times count from the placement. A product's code has the story of its stock.")]
 pub(crate) struct Story {

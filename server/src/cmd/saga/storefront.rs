@@ -1,0 +1,84 @@
+//! `tillroll saga storefront`: puts the orders of a file in, as a shop's own storefront would.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+use tillroll_client::{
+    Client,
+    saga::{
+        payload::{InventoryUpdated, topic},
+        storefront::Storefront,
+    },
+};
+
+use super::{make_topics, shop};
+use crate::cmd::{
+    Connection,
+    fail::Failure,
+    out::{Out, count},
+};
+
+/// `tillroll saga storefront`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  tillroll saga storefront                                        1,738 orders of a real shop, and what came of them
+  tillroll saga storefront --data online-retail.csv.zst --rate 20
+
+Says the opening stock and waits until the inventory service has taken it in; then orders, wishes to cancel and to
+return, and changes of the stock, in the order of the file. Stopped and started again with the same file it goes on
+where the log stands.")]
+pub(crate) struct Place {
+    #[command(flatten)]
+    connection: Connection,
+    /// The orders: a file in the form of \"Online Retail\", packed with zstd or not [default: a cut that is shipped]
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    /// Orders that are placed a second, at most [default: as many as the log takes]
+    #[arg(long, value_name = "ORDERS")]
+    rate: Option<f64>,
+    /// Partitions of the topics, when they have to be made
+    #[arg(long, value_name = "COUNT", default_value_t = 8)]
+    partitions: u32,
+}
+
+/// Runs `tillroll saga storefront`.
+pub(crate) async fn run(place: Place, out: Out) -> Result<(), Failure> {
+    let client = place.connection.connect().await?;
+    let shop = shop(place.data.as_deref())?;
+    make_topics(&client, place.partitions).await?;
+    let mut storefront = Storefront::builder(&client);
+    if let Some(rate) = place.rate {
+        storefront = storefront.orders_per_s(rate);
+    }
+    let storefront = storefront.open().await?;
+    out.say("waiting for the inventory service to take the opening stock in");
+    let played = Box::pin(storefront.play(&shop, stocked(&client, shop.opening.len() as u64))).await?;
+    let words = format!(
+        "placed {} orders, {} requests, {} changes of the stock; {} events were there already",
+        count(played.orders),
+        count(played.requests),
+        count(played.stock_changes),
+        count(played.already)
+    );
+    let object = json!({
+        "orders": played.orders,
+        "requests": played.requests,
+        "stock_changes": played.stock_changes,
+        "already": played.already,
+    });
+    out.one(&words, &object)
+}
+
+/// Waits until so many changes of the stock are answered.
+pub(crate) async fn stocked(client: &Client, changes: u64) -> Result<(), Failure> {
+    let mut reader = client.reader(topic::INVENTORY).follow(true).open().await?;
+    let mut answered = 0;
+    while answered < changes {
+        match reader.next().await {
+            Some(received) => answered += u64::from(received?.record.type_ == InventoryUpdated::KIND),
+            None => return Err(Failure::plain("the inventory has nothing more to say, and not all stock is answered")),
+        }
+    }
+    Ok(())
+}
