@@ -66,7 +66,7 @@ fn topics_that_are_not_there_are_made_as_the_others_are() {
     let (shell, _broker) = Shell::with_broker();
     shell.ok("tillroll topic create orders --partitions 3 -q");
     let mut child = shell.spawn(&["saga", "run", "order"]);
-    let lines = BufReader::new(child.stderr.as_mut().expect("it is piped")).lines();
+    let lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
     let mut lines = lines.map(|line| line.expect("text"));
     wait_for("it to be ready", child.id(), || lines.find(|line| line == "ready")).expect("it is ready");
     drop(lines);
@@ -81,15 +81,25 @@ fn topics_that_are_not_there_are_made_as_the_others_are() {
     assert!(said.stderr.contains("fulfilment has 2 partitions") && said.stderr.contains("hint: "), "{said:?}");
 }
 
+/// Where a gateway was, and another one can be: nobody else takes an address of its own.
+fn gateway_address(shell: &Shell) -> String {
+    let mut gateway = shell.spawn(&["saga", "gateway", "--ledger", "ledger", "--listen", &own_address()]);
+    let mut lines = BufReader::new(gateway.stderr.take().expect("it is piped")).lines().map(|line| line.expect("text"));
+    let listening = wait_for("it to listen", gateway.id(), || lines.find(|line| line.starts_with("listening on ")));
+    signal(&gateway, "TERM");
+    assert!(end("its end", &mut gateway).success());
+    listening.expect("it listens")["listening on ".len()..].to_owned()
+}
+
 /// Whoever runs it by hand sees why orders wait.
 #[test]
 fn a_gateway_that_is_not_there_is_told_of_and_so_is_its_coming() {
     let (shell, _broker) = Shell::with_broker();
-    let address = own_address();
+    let address = gateway_address(&shell);
     let mut payment = shell.spawn(&["saga", "run", "payment", "--gateway", &address]);
     let payload = r#"{"customer":null,"address":"France","lines":[{"line":1,"code":"A","description":"","units":2,
         "price_mills":1500,"service":false}]}"#;
-    let lines = BufReader::new(payment.stderr.as_mut().expect("it is piped")).lines();
+    let lines = BufReader::new(payment.stderr.take().expect("it is piped")).lines();
     let mut lines = lines.map(|line| line.expect("text"));
     wait_for("it to be ready", payment.id(), || lines.find(|line| line == "ready")).expect("it is ready");
     shell.ok(&format!("tillroll append orders --key 7 --type OrderPlaced.v1 --value '{payload}' -q"));
@@ -149,7 +159,7 @@ fn payment_hears_reports_where_it_is_told_to() {
     let words = ["saga", "run", "payment", "--gateway", "127.0.0.1:1", "--callbacks", &address];
     let mut child = shell.spawn(&[&words[..], &["--skip-malformed"]].concat());
     let pid = child.id();
-    let mut lines = BufReader::new(child.stderr.as_mut().expect("it is piped")).lines();
+    let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
     let ready = wait_for("ready", pid, || lines.find(|line| line.as_ref().is_ok_and(|line| line == "ready")));
     assert!(ready.is_some(), "it ended before");
     TcpStream::connect(&address).expect("it listens there");

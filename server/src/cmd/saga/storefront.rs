@@ -31,7 +31,7 @@ where the log stands.")]
 pub(crate) struct Place {
     #[command(flatten)]
     connection: Connection,
-    /// The orders: a file in the form of \"Online Retail\", packed with zstd or not [default: a cut that is shipped]
+    /// The orders: a file in the form of "Online Retail", packed with zstd or not [default: a cut that is shipped]
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     /// Orders that are placed a second, at most [default: as many as the log takes]
