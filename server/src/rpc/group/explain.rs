@@ -4,8 +4,8 @@
 //! wait for: findings, the heaviest first, and one sentence that says the first.
 
 use tillroll_engine::{
-    group::Mode,
-    id::{Lane, Offset},
+    group::{Mode, Rule},
+    id::{Lane, Offset, TopicId},
     request::Extent,
     table::group::{CursorRow, GroupRow},
 };
@@ -37,7 +37,7 @@ pub(super) fn explain(look: &Look<'_>) -> ExplainGroupResponse {
     findings.extend(row.cursors.iter().filter_map(|(lane, at)| partition(look, *lane, at)));
     // What is caught up is said last, and once.
     let behind = row.cursors.iter().filter(|(lane, at)| at.next < (look.extent)(**lane).end).count();
-    if behind == 0 {
+    if behind == 0 && !row.cursors.is_empty() {
         let text = format!("all {} partitions are read to their ends", row.cursors.len());
         findings.push(finding("CAUGHT_UP", text, "nothing: it goes on with the next record"));
     }
@@ -69,15 +69,14 @@ fn summary(look: &Look<'_>, findings: &[Finding], behind: usize) -> String {
 
 /// What holds up all of it.
 fn whole(look: &Look<'_>) -> Vec<Finding> {
-    let (row, mut findings) = (look.row, Vec::new());
+    let (row, mut findings) = (look.row, deleted(look.row));
     if let Some(reason) = &row.paused {
         let why = if reason.is_empty() { "no reason was given" } else { reason };
         let next = format!("tillroll group resume {}", row.name);
         findings.push(finding("PAUSED", format!("it is paused: {why}"), &next));
     }
-    if row.config.mode == Mode::Members && row.members.is_empty() {
-        let next = "start a member: tillroll consume TOPIC --group, or a program of your own";
-        findings.push(finding("NO_MEMBERS", "nobody is a member of it".to_owned(), next));
+    if row.config.mode == Mode::Members && row.members.is_empty() && !row.cursors.is_empty() {
+        findings.push(finding("NO_MEMBERS", "nobody is a member of it".to_owned(), &start_one(row)));
     }
     for member in row.members.keys() {
         match (look.view)(member) {
@@ -96,6 +95,29 @@ fn whole(look: &Look<'_>) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Its topics that are gone. A topic has partitions, and a group a cursor in each until the topic is deleted; one that
+/// has the name later is another topic.
+fn deleted(row: &GroupRow) -> Vec<Finding> {
+    let gone = row.topics.iter().filter(|(id, _)| !row.cursors.keys().any(|lane| lane.topic == *id));
+    let told = |(_, topic): &(TopicId, String)| {
+        let text = format!("the topic {topic} that it read is gone; one that is made under its name is another topic");
+        let next = format!("tillroll group delete {} and make it again, or add the topic that is there now", row.name);
+        Finding { topic: topic.clone(), ..finding("TOPIC_DELETED", text, &next) }
+    };
+    gone.map(told).collect()
+}
+
+/// How a group gets a member. Partitions that go together, or to one alone, tell of a service, whose records are not
+/// for whoever prints and commits them.
+fn start_one(row: &GroupRow) -> String {
+    let topics: Vec<&str> = row.topics.iter().map(|(_, name)| name.as_str()).collect();
+    let consume = format!("tillroll consume {} --group {}", topics.join(" "), row.name);
+    match row.config.rule {
+        Some(Rule::CoPartitioned | Rule::Single) => format!("start its service; when it has none: {consume}"),
+        Some(Rule::Spread) | None => format!("start a member: {consume}, or a program of your own"),
+    }
 }
 
 /// What holds up one partition.

@@ -63,6 +63,32 @@ fn what_holds_all_of_it_up_is_said_first() {
 }
 
 #[test]
+fn a_group_without_members_is_told_which_command_starts_one() {
+    let mut row = row();
+    row.apply(&GroupOp::MemberGone { group: row.id, member: "a".into() }, 0);
+    let extent = |_| Extent { end: Offset(9), ..Extent::default() };
+    let next = |row: &GroupRow| {
+        let explained = explain(&Look { row, now_us: NOW_US, extent: &extent, view: &|_| None });
+        explained.findings[0].next_step.clone()
+    };
+    let member = "start a member: tillroll consume orders --group mailer, or a program of your own";
+    assert_eq!(next(&row), member);
+    row.config.rule = Some(Rule::Single);
+    assert_eq!(next(&row), "start its service; when it has none: tillroll consume orders --group mailer");
+}
+
+#[test]
+fn a_group_whose_topic_is_gone_is_not_caught_up() {
+    let mut row = row();
+    row.cursors.clear();
+    let (found, summary) = check(&row, 0, 0, Some(&View::default()));
+    assert_eq!(found, ["TOPIC_DELETED"]);
+    assert!(summary.starts_with("group mailer: the topic orders that it read is gone"), "{summary}");
+    row.apply(&GroupOp::MemberGone { group: row.id, member: "a".into() }, 0);
+    assert_eq!(check(&row, 0, 0, None).0, ["TOPIC_DELETED"], "a member would get nothing");
+}
+
+#[test]
 fn records_that_were_passed_over_are_counted_and_hold_nothing_up() {
     let (row, mut view) = (row(), View::default());
     view.passed_over.insert(lane(0), 12);
