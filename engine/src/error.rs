@@ -3,6 +3,8 @@
 //! A [`Refusal`] means *nothing was written*, with one exception that says so itself: [`Refusal::OutcomeUnknown`].
 //! The words here are for logs; the server turns the facts into reasons and metadata by one table.
 
+use std::borrow::Cow;
+
 use thiserror::Error;
 
 use crate::{
@@ -201,8 +203,8 @@ pub enum Refusal {
     GroupConfigInvalid {
         /// The field.
         field: &'static str,
-        /// What it should be.
-        wrong: &'static str,
+        /// What it should be, and what it is.
+        wrong: Cow<'static, str>,
     },
     /// The group does not read the topic that has this name now: it was made anew, or never belonged to the group.
     #[error("start required group={group} topic={topic}")]

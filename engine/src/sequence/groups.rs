@@ -131,7 +131,7 @@ pub(super) fn create(
         topics.push((topic.id, name.clone(), topic.config.partitions));
         named = named.max(rests_on);
     }
-    if let Err(refusal) = check_partitions(new.config.rule, topics.iter().map(|topic| topic.2)) {
+    if let Err(refusal) = check_partitions(new.config.rule, topics.iter().map(|topic| (topic.1.as_str(), topic.2))) {
         return Verdict::Say(Err(refusal), named);
     }
     let (found, rests_on) = view.ahead.group(view.applied, &new.name);
@@ -173,13 +173,13 @@ fn check_config(new: &NewGroup) -> Result<(), Refusal> {
     };
     if (config.mode == Mode::Members) != config.rule.is_some() {
         let wrong = "is required of a group with members, and a manual group has none";
-        return Err(Refusal::GroupConfigInvalid { field: "config.rule", wrong });
+        return Err(Refusal::GroupConfigInvalid { field: "config.rule", wrong: wrong.into() });
     }
     let distinct: BTreeSet<&String> = new.topics.iter().collect();
     if new.topics.is_empty() || distinct.len() < new.topics.len() {
         return Err(Refusal::GroupConfigInvalid {
             field: "config.topics",
-            wrong: "names each topic once, at least one",
+            wrong: "names each topic once, at least one".into(),
         });
     }
     let (max, actual) = (limits::GROUP_TOPICS_MAX as u64, new.topics.len() as u64);
@@ -190,16 +190,14 @@ fn check_config(new: &NewGroup) -> Result<(), Refusal> {
     within("config.drain_ms", limits::DRAIN_MS, config.drain_ms)
 }
 
-fn check_partitions(rule: Option<Rule>, mut counts: impl Iterator<Item = u32>) -> Result<(), Refusal> {
-    let (mut all, mut first, mut equal) = (0_u64, None, true);
-    counts.by_ref().for_each(|count| {
-        all += u64::from(count);
-        equal &= *first.get_or_insert(count) == count;
-    });
-    if rule == Some(Rule::CoPartitioned) && !equal {
-        let wrong = "CO_PARTITIONED needs topics with equally many partitions";
-        return Err(Refusal::GroupConfigInvalid { field: "config.topics", wrong });
+fn check_partitions<'a>(rule: Option<Rule>, counts: impl Iterator<Item = (&'a str, u32)>) -> Result<(), Refusal> {
+    let counts: Vec<_> = counts.collect();
+    if rule == Some(Rule::CoPartitioned) && counts.windows(2).any(|two| two[0].1 != two[1].1) {
+        let listed: Vec<_> = counts.iter().map(|(topic, count)| format!("{topic} has {count}")).collect();
+        let wrong = format!("CO_PARTITIONED needs topics with equally many partitions: {}", listed.join(", "));
+        return Err(Refusal::GroupConfigInvalid { field: "config.topics", wrong: wrong.into() });
     }
+    let all: u64 = counts.iter().map(|(_, count)| u64::from(*count)).sum();
     let max = limits::GROUP_PARTITIONS_MAX as u64;
     if all <= max { Ok(()) } else { Err(Refusal::SettingOutOfRange { field: "partitions", min: 1, max, actual: all }) }
 }
@@ -253,8 +251,9 @@ fn change(view: View<'_>, change: &GroupChange) -> Verdict<()> {
     }
     // A topic that was made anew takes the place of the one that had its name.
     let stays = row.topics.iter().filter(|(_, name)| topics.iter().all(|(_, new, _)| new != name));
-    let counts = stays.filter_map(|(id, _)| view.applied.topics.get(id)).map(|topic| topic.config.partitions);
-    if let Err(refusal) = check_partitions(row.config.rule, counts.chain(topics.iter().map(|topic| topic.2))) {
+    let stays = stays.filter_map(|(id, name)| Some((name.as_str(), view.applied.topics.get(id)?.config.partitions)));
+    let counts = stays.chain(topics.iter().map(|topic| (topic.1.as_str(), topic.2)));
+    if let Err(refusal) = check_partitions(row.config.rule, counts) {
         return Verdict::Say(Err(refusal), rests_on);
     }
     let paused = match change.paused {
@@ -298,7 +297,8 @@ pub(super) fn join(view: View<'_>, join: &Join) -> Verdict<Joined> {
     let (row, rests_on) = or_say!(found(view, &join.group));
     if row.config.mode == Mode::Manual {
         let wrong = "is MANUAL: it has no members; read with start.group and commit by compare and set";
-        return Verdict::Say(Err(Refusal::GroupConfigInvalid { field: "config.mode", wrong }), rests_on);
+        let refusal = Refusal::GroupConfigInvalid { field: "config.mode", wrong: wrong.into() };
+        return Verdict::Say(Err(refusal), rests_on);
     }
     if let Err(refusal) = check_name("member_id", &join.member).and_then(|()| check_name("instance_id", &join.instance))
     {

@@ -168,6 +168,7 @@ async fn partitions_that_go_together_are_equally_many_and_stay_so() {
     let unequal = expected(reason::FIELD_INVALID, &[("field", &"config.topics")]);
     let status = road.groups.create_group(create(&[TOPIC, "three"])).await.expect_err("two and three");
     unequal.check("a creation", &status);
+    assert!(status.message().ends_with(": orders has 2, three has 3"), "{status:?}");
     let created = road.groups.create_group(create(&[TOPIC])).await.expect("created").into_inner().group;
     let update = v1::UpdateGroupRequest {
         name: "pairs".into(),
@@ -176,6 +177,7 @@ async fn partitions_that_go_together_are_equally_many_and_stay_so() {
     };
     let status = road.groups.update_group(update).await.expect_err("two and three");
     unequal.check("a topic more", &status);
+    assert!(status.message().ends_with(": orders has 2, three has 3"), "{status:?}");
     let asked = v1::GetGroupRequest { name: "pairs".into() };
     let stands = road.groups.get_group(asked).await.expect("it is there").into_inner().group;
     assert_eq!(stands, created, "nothing has changed");
