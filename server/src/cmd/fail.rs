@@ -71,6 +71,23 @@ impl Failure {
         self
     }
 
+    /// The same in other words.
+    pub(crate) fn message(mut self, message: impl Into<String>) -> Self {
+        self.message = message.into();
+        self
+    }
+
+    /// A failure about what should be there already: whoever looks at it, or wants it gone, has no use for a new one.
+    pub(crate) fn of_existing(error: tillroll_client::Error) -> Self {
+        let kind = match error.reason() {
+            Some("TOPIC_NOT_FOUND") => "topic",
+            Some("GROUP_NOT_FOUND") => "group",
+            _ => return error.into(),
+        };
+        let close = error.metadata().get("similar").map_or_else(String::new, |name| format!("did you mean {name}? "));
+        Self::from(error).hint(format!("{close}all {kind}s are listed by: tillroll {kind} list"))
+    }
+
     /// What was tried when the system said no.
     pub(crate) fn io(attempted: impl fmt::Display, error: &io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
@@ -118,8 +135,24 @@ impl From<tillroll_client::Error> for Failure {
         // Nobody was there: the one case in which a connection has no side effects and no reason.
         let refused = code == Code::Unavailable && error.reason().is_none() && error.has_no_side_effects();
         let hint = if refused && error.hint().is_some() { Some(START_ONE) } else { error.hint() };
-        Self { code, message: error.message().to_owned(), hint: hint.map(str::to_owned) }
+        let message = in_own_words(&error).unwrap_or_else(|| error.message().to_owned());
+        Self { code, message, hint: hint.map(str::to_owned) }
     }
+}
+
+/// What the command can say for itself. The server speaks to programs of every language, and names the calls and fields
+/// of its contract; what to type instead is in the hint.
+fn in_own_words(error: &tillroll_client::Error) -> Option<String> {
+    let fact = |key: &str| error.metadata().get(key).filter(|fact| !fact.is_empty());
+    Some(match error.reason()? {
+        "TOPIC_NOT_FOUND" => format!("topic {} not found", fact("topic")?),
+        "GROUP_NOT_FOUND" => format!("group {} not found", fact("group")?),
+        "GROUP_HAS_MEMBERS" => format!("group {} has members: {}", fact("group")?, fact("holder")?),
+        "START_REQUIRED" => {
+            format!("group {} does not read the topic that is called {} now", fact("group")?, fact("topic")?)
+        }
+        _ => return None,
+    })
 }
 
 /// Writing the output failed.

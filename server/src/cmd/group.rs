@@ -109,15 +109,12 @@ pub(crate) async fn run(group: Group, out: Out) -> Result<(), Failure> {
         Verb::Create(create) => create::run(&client, create, out).await,
         Verb::List { topic } => list(&client, topic.as_deref(), out).await,
         Verb::Describe { name } => {
-            let info = client.groups().get(&name).await?;
+            let info = client.groups().get(&name).await.map_err(Failure::of_existing)?;
             out.one(&shown::words(&info), &shown::object(&info))
         }
         Verb::Explain { name } => explain(&client, &name, out).await,
         Verb::Pause { name, reason } => pause(&client, &name, &reason, out).await,
-        Verb::Resume { name } => {
-            let info = client.groups().resume(&name).await?;
-            out.one(&format!("group {name} is not paused"), &shown::object(&info))
-        }
+        Verb::Resume { name } => resume(&client, &name, out).await,
         Verb::SetCursor(set) => cursor::run(&client, set, out).await,
         Verb::Delete { name, with_members, yes } => delete(&client, &name, with_members, yes, out).await,
     }
@@ -128,7 +125,7 @@ async fn list(client: &Client, topic: Option<&str>, out: Out) -> Result<(), Fail
     if groups.is_empty() && out.format == Format::Table {
         let topic = topic.unwrap_or("orders");
         out.say(format!(
-            "no groups; make one with: tillroll group create NAME --topic {topic} --from earliest --manual"
+            "no groups; make one with: tillroll group create NAME --topic {topic} --from earliest --rule spread"
         ));
         return Ok(());
     }
@@ -139,7 +136,7 @@ async fn list(client: &Client, topic: Option<&str>, out: Out) -> Result<(), Fail
 async fn explain(client: &Client, name: &str, out: Out) -> Result<(), Failure> {
     let explained = client.groups().explain(name).await.map_err(|error| {
         let is_unknown = error.kind() == ErrorKind::Unsupported;
-        let failure = Failure::from(error);
+        let failure = Failure::of_existing(error);
         let instead = format!("members, cursors and lag are shown by: tillroll group describe {name}");
         if is_unknown { failure.hint(instead) } else { failure }
     })?;
@@ -148,7 +145,7 @@ async fn explain(client: &Client, name: &str, out: Out) -> Result<(), Failure> {
 }
 
 async fn pause(client: &Client, name: &str, reason: &str, out: Out) -> Result<(), Failure> {
-    let info = client.groups().pause(name, reason).await?;
+    let info = client.groups().pause(name, reason).await.map_err(Failure::of_existing)?;
     out.one(&format!("group {name} paused: {reason}"), &shown::object(&info))?;
     if info.mode == GroupMode::Manual {
         out.say("a manual group has no members to hold up: whoever reads for it is only told when asking");
@@ -156,8 +153,18 @@ async fn pause(client: &Client, name: &str, reason: &str, out: Out) -> Result<()
     Ok(())
 }
 
+async fn resume(client: &Client, name: &str, out: Out) -> Result<(), Failure> {
+    let before = client.groups().get(name).await.map_err(Failure::of_existing)?;
+    let info = client.groups().resume(name).await.map_err(Failure::of_existing)?;
+    let words = match before.paused {
+        Some(reason) => format!("group {name} resumed; it was paused: {reason}"),
+        None => format!("group {name} was not paused"),
+    };
+    out.one(&words, &shown::object(&info))
+}
+
 async fn delete(client: &Client, name: &str, with_members: bool, yes: bool, out: Out) -> Result<(), Failure> {
-    let info = client.groups().get(name).await?;
+    let info = client.groups().get(name).await.map_err(Failure::of_existing)?;
     let cursors = counted(info.cursors.len() as u64, "cursor");
     if !yes {
         let members = match info.members.len() as u64 {

@@ -72,11 +72,15 @@ fn a_group_is_made_once_and_only_with_what_decides_what_it_sees() {
     refused(&shell, &format!("{create} --from latest --rule spread --drain 0s"), 4, "drain", "leave it out");
     refused(&shell, &format!("{create} --from offset:9 --manual"), 4, "ends at 0, asked 9", "");
     let both = "tillroll group create billing --topic orders --topic narrow --from latest --rule co-partitioned";
-    refused(&shell, both, 4, "equally many partitions", "");
+    let unequal = "error: co-partitioned topics have equally many partitions: orders has 2, narrow has 1\n";
+    refused(&shell, both, 4, unequal, "--rule spread");
+    let short = "error: --session 1ms is too short: the least is 1s\n";
+    refused(&shell, &format!("{create} --from latest --rule spread --session 1ms"), 4, short, "");
     refused(&shell, "tillroll group create billing --topic visits --from latest --manual", 3, "visits", "topic create");
     refused(&shell, "tillroll group create Mailer --topic orders --from latest --manual", 4, "Mailer", "names are");
     let said = shell.run("tillroll group list --topic narrow");
-    let expected = "no groups; make one with: tillroll group create NAME --topic narrow --from earliest --manual\n";
+    let expected =
+        "no groups; make one with: tillroll group create NAME --topic narrow --from earliest --rule spread\n";
     assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("", expected));
 }
 
@@ -132,8 +136,10 @@ fn a_description_has_settings_cursors_and_both_kinds_of_lag() {
 
     shell.ok("tillroll group set-cursor mailer --topic orders --to latest --yes");
     assert_eq!(shell.ok("tillroll group describe mailer").lines().nth(1), Some("caught up"));
-    let create = "hint: did you mean mailer? or create it with: tillroll group create mailr --topic TOPIC";
-    refused(&shell, "tillroll group describe mailr", 3, "mailr", create);
+    let instead = "hint: did you mean mailer? all groups are listed by: tillroll group list";
+    for verb in ["describe", "explain", "resume", "pause --reason x", "delete --yes"] {
+        refused(&shell, &format!("tillroll group {verb} mailr"), 3, "error: group mailr not found\n", instead);
+    }
 }
 
 #[test]
@@ -144,15 +150,17 @@ fn a_pause_has_a_reason_that_everybody_is_shown_until_it_is_over() {
     assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("group billing paused: the gateway is down\n", ""));
     let words = shell.ok("tillroll group describe billing");
     assert_eq!(words.lines().nth(1), Some("paused: the gateway is down"), "{words}");
+    let over = "group billing resumed; it was paused: the gateway is down\n";
+    assert_eq!(shell.ok("tillroll group resume billing"), over);
     let resumed = object(&shell, "tillroll group resume billing -o json");
     assert_eq!((&resumed["paused"], &resumed["pause_reason"]), (&json!(false), &Value::Null));
-    assert_eq!(shell.ok("tillroll group resume billing"), "group billing is not paused\n");
+    assert_eq!(shell.ok("tillroll group resume billing"), "group billing was not paused\n");
 
     let said = shell.run("tillroll group pause mailer --reason x");
     assert!(said.code == 0 && said.stderr.starts_with("a manual group has no members to hold up"), "{said:?}");
     refused(&shell, "tillroll group pause billing", 2, "--reason", "Usage");
     for verb in ["pause nobody --reason x", "resume nobody"] {
-        refused(&shell, &format!("tillroll group {verb}"), 3, "nobody", "hint: create it with");
+        refused(&shell, &format!("tillroll group {verb}"), 3, "nobody", "hint: all groups are listed by: ");
     }
 }
 
@@ -187,11 +195,11 @@ fn cursors_are_set_only_by_whoever_says_yes_and_the_records_are_always_counted()
 
     shell.ok("tillroll topic create visits");
     for (rest, code, error, hint) in [
-        ("mailer --topic orders --to offset:7", 4, "7", "hint: the partition ends at offset 6"),
+        ("mailer --topic orders --to offset:7", 4, "orders/0 ends at offset 6, and has no offset 7 yet", "--to latest"),
         ("mailer --topic orders --partition 2 --to latest", 3, "not 2", "numbered from 0"),
-        ("mailer --topic visits --to latest", 4, "visits", "tillroll group describe mailer"),
+        ("mailer --topic visits --to latest", 4, "topic that is called visits now\n", "tillroll group describe mailer"),
         ("mailer --topic order --to latest", 3, "order", "did you mean orders?"),
-        ("nobody --topic orders --to latest", 3, "nobody", "hint: create it with"),
+        ("nobody --topic orders --to latest", 3, "nobody", "hint: all groups are listed by: tillroll group list"),
         ("mailer --topic orders", 2, "--to <PLACE>", "Usage"),
         ("mailer --topic orders --to 7", 2, "offset:N", ""),
     ] {
@@ -205,7 +213,7 @@ fn a_group_is_deleted_only_by_whoever_says_yes() {
     let (shell, _broker) = filled();
     refused(&shell, "tillroll group delete mailer", 2, "deleting asks, and nobody is there", "hint: add --yes");
     assert_eq!(shell.ok("tillroll group delete mailer --yes"), "group mailer deleted, 2 cursors\n");
-    refused(&shell, "tillroll group delete mailer --yes", 3, "mailer", "hint: create it with");
+    refused(&shell, "tillroll group delete mailer --yes", 3, "mailer", "hint: all groups are listed by: ");
     shell.ok("tillroll group create mailer --topic orders --from latest --manual");
     let gone = object(&shell, "tillroll group delete mailer --yes -o json");
     assert_eq!(gone, json!({"name": "mailer", "deleted_cursors": 2, "members": 0}));
@@ -261,9 +269,17 @@ fn members_are_shown_with_what_they_hold_and_never_robbed_unasked() {
     assert_eq!(group["members"][0]["assignments"][1], held);
 
     let set = on("tillroll group set-cursor mailer --topic orders --to latest --yes");
-    for line in [set.clone(), format!("{set} --dry-run"), on("tillroll group delete mailer --yes")] {
-        refused(&shell, &line, 6, "mailer-0", "add --with-members, which takes their partitions");
+    let asks = set.replace(" --yes", "");
+    for line in [&set, &asks, &on("tillroll group delete mailer --yes")] {
+        let error = "error: group mailer has members: mailer-0\n";
+        refused(&shell, line, 6, error, "hint: stop its members first, or add --with-members");
     }
+    let said = shell.run(&format!("{set} --dry-run"));
+    assert!(said.code == 0 && said.stdout.starts_with("nothing is changed: group mailer would skip 10 "), "{said:?}");
+    let warned =
+        "group mailer has members: mailer-0; to set its cursors, stop its members first, or add --with-members";
+    assert!(said.stderr.starts_with(warned), "{said:?}");
+    assert_eq!(shell.run(&format!("{set} --dry-run --with-members")).stderr, "");
     assert_eq!(object(&shell, &format!("{set} --with-members -o json"))["skipped_records"], 10);
     let deleted = shell.ok(&on("tillroll group delete mailer --with-members --yes"));
     assert_eq!(deleted, "group mailer deleted, 2 cursors\n");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, ValueEnum};
 use serde_json::json;
-use tillroll_client::{AssignmentRule, BelowHead, Client, GroupMode, GroupOptions, Position};
+use tillroll_client::{AssignmentRule, BelowHead, Client, Error, GroupMode, GroupOptions, Position};
 
 use super::shown;
 use crate::cmd::{fail::Failure, out::Out, read::place, time};
@@ -88,14 +88,55 @@ impl From<Below> for BelowHead {
 
 /// Runs `tillroll group create`.
 pub(super) async fn run(client: &Client, create: Create, out: Out) -> Result<(), Failure> {
+    let twice = create.topic.iter().enumerate().find(|(index, topic)| create.topic[..*index].contains(topic));
+    if let Some((_, topic)) = twice {
+        return Err(Failure::usage(format!("--topic {topic} is there twice")).hint("name each topic once"));
+    }
     // The command line has one of the two.
     let mode = create.rule.map_or(GroupMode::Manual, |rule| GroupMode::Members(rule.into()));
-    let mut options = GroupOptions::new(create.topic, mode, create.from);
+    let mut options = GroupOptions::new(create.topic.clone(), mode, create.from);
     options.below_head = create.below_head.map(Into::into);
     (options.session, options.drain) = (create.session, create.drain);
-    let (info, created) = client.groups().create(create.name, options).await?;
+    let spans = [("config.session_ms", "--session", create.session), ("config.drain_ms", "--drain", create.drain)];
+    let answer = client.groups().create(create.name, options).await;
+    let (info, created) = match answer {
+        Err(error) if create.rule == Some(Rule::CoPartitioned) && field(&error) == Some("config.topics") => {
+            return Err(unequal(client, &create.topic, error).await);
+        }
+        answer => answer.map_err(|error| out_of_range(&spans, error))?,
+    };
     let did = if created { "created:" } else { "is there already:" };
     let mut object = shown::object(&info);
     object["created"] = json!(created);
     out.one(&format!("group {} {did} {}", info.name, shown::settings(&info)), &object)
+}
+
+/// The field of the request that is refused.
+fn field(error: &Error) -> Option<&str> {
+    error.metadata().get("field").map(String::as_str)
+}
+
+/// Topics that do not go together, with what each has; the broker's own words where it is something else.
+async fn unequal(client: &Client, topics: &[String], error: Error) -> Failure {
+    let mut counts = Vec::new();
+    for topic in topics {
+        let Ok(info) = client.admin().get_topic(topic).await else { return error.into() };
+        counts.push((topic, info.partition_count));
+    }
+    if counts.iter().all(|(_, count)| *count == counts[0].1) {
+        return error.into();
+    }
+    let listed: Vec<_> = counts.iter().map(|(topic, count)| format!("{topic} has {count}")).collect();
+    let message = format!("co-partitioned topics have equally many partitions: {}", listed.join(", "));
+    Failure::from(error).message(message).hint("make the topics with equal --partitions, or take --rule spread")
+}
+
+/// A length of time that the broker does not take, as it was typed.
+fn out_of_range(spans: &[(&str, &str, Option<Duration>)], error: Error) -> Failure {
+    let typed = spans.iter().find(|(name, ..)| field(&error) == Some(name));
+    let (Some((_, flag, Some(span))), Some(limit_ms)) = (typed, error.number("limit")) else { return error.into() };
+    let limit = Duration::from_millis(limit_ms);
+    let which = if *span < limit { "short: the least" } else { "long: the most" };
+    let message = format!("{flag} {} is too {which} is {}", time::show_span(*span), time::show_span(limit));
+    Failure::from(error).message(message)
 }

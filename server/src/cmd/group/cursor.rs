@@ -1,13 +1,15 @@
 //! `tillroll group set-cursor`: look, ask, set. However it is called, it says how many records the group skips or sees
 //! again.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 use serde_json::{Value, json};
-use tillroll_client::{Client, CursorMove, Position, SetCursors};
+use tillroll_client::{Client, CursorMove, Error, GroupInfo, Position, SetCursors};
 
 use crate::cmd::{
     confirm,
-    fail::Failure,
+    fail::{Code, Failure},
     out::{Format, Out, counted, table},
     read::place,
 };
@@ -55,18 +57,52 @@ pub(super) async fn run(client: &Client, set: SetCursor, out: Out) -> Result<(),
         .with_members(set.with_members)
         .reason(set.reason.unwrap_or_default());
     if set.dry_run || !set.yes {
-        let moves = groups.set_cursors(name, asked.clone().dry_run(true)).await?;
+        let moves = groups.set_cursors(name, asked.clone().dry_run(true)).await.map_err(beyond_end)?;
+        let holders = if set.with_members { None } else { holders(&groups.get(name).await?, topic, &moves) };
         if set.dry_run {
             let words = format!("nothing is changed: group {name} would {} of {topic}", effect(&moves));
-            return show(&words, (name, topic, true), &moves, out);
+            show(&words, (name, topic, true), &moves, out)?;
+            if let Some(holders) = holders {
+                out.say(format!("group {name} has members: {holders}; to set its cursors, {STOP_THEM}"));
+            }
+            return Ok(());
+        }
+        if let Some(holders) = holders {
+            let failure = Failure::new(Code::Conflict, format!("group {name} has members: {holders}"));
+            return Err(failure.hint(STOP_THEM));
         }
         let (effect, all) = (effect(&moves), table(&COLUMNS, &rows(&moves)));
         let doing = format!("having group {name} {effect} of {topic}");
         confirm::by_name(&doing, &format!("{all}\nhave group {name} {effect} of {topic}"), name).await?;
     }
-    let moves = groups.set_cursors(name, asked).await?;
+    let moves = groups.set_cursors(name, asked).await.map_err(beyond_end)?;
     let words = format!("{} of group {name} set, to {} of {topic}", cursors(&moves), effect(&moves));
     show(&words, (name, topic, false), &moves, out)
+}
+
+/// What is to be done about members.
+const STOP_THEM: &str = "stop its members first, or add --with-members, which takes their partitions";
+
+/// Who holds what would be set; none when nobody does.
+fn holders(group: &GroupInfo, topic: &str, moves: &[CursorMove]) -> Option<String> {
+    let set: BTreeSet<u32> = moves.iter().map(|made| made.partition).collect();
+    let cursors = group.cursors.iter().filter(|at| at.topic == topic && set.contains(&at.partition));
+    let holders: BTreeSet<&str> = cursors.filter_map(|at| at.holder.as_deref()).collect();
+    (!holders.is_empty()).then(|| holders.into_iter().collect::<Vec<_>>().join(" "))
+}
+
+/// Which partition it is that has no such offset: the same one goes to all of them.
+fn beyond_end(error: Error) -> Failure {
+    let (topic, partition) = (error.metadata().get("topic"), error.number("partition"));
+    let (offset, end) = (error.number("offset"), error.number("end"));
+    match (error.reason(), topic, partition, offset, end) {
+        (Some("OFFSET_BEYOND_END"), Some(topic), Some(partition), Some(offset), Some(end)) => {
+            let message = format!("{topic}/{partition} ends at offset {end}, and has no offset {offset} yet");
+            let hint = "name an offset that each has, or --partition; the end of each is --to latest";
+            Failure::from(error.clone()).message(message).hint(hint)
+        }
+        _ => Failure::of_existing(error),
+    }
 }
 
 const COLUMNS: [&str; 5] = ["partition", "from_offset", "to_offset", "skipped_records", "repeated_records"];
