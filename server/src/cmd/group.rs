@@ -7,7 +7,7 @@ mod shown;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use tillroll_client::{Client, ErrorKind, GroupMode};
+use tillroll_client::{Client, ErrorKind, GroupInfo, GroupMode};
 
 use crate::cmd::{
     Connection, confirm,
@@ -100,6 +100,12 @@ The lag is counted in records, and in how long the record at the cursor has been
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// Whether a group reads this topic still. A topic has partitions, and the group a cursor in each until it is deleted;
+/// the name stays with the group.
+pub(crate) fn reads(group: &GroupInfo, topic: &str) -> bool {
+    group.cursors.iter().any(|at| at.topic == topic)
 }
 
 /// Runs `tillroll group`.

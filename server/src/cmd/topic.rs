@@ -2,11 +2,12 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
-use tillroll_client::{Compression, PartitionInfo, TopicInfo, TopicOptions};
+use tillroll_client::{Client, Compression, ErrorKind, PartitionInfo, TopicInfo, TopicOptions};
 
 use crate::cmd::{
     Connection, confirm,
     fail::Failure,
+    group::reads,
     out::{Format, Out, counted, size, table},
     time,
 };
@@ -101,7 +102,8 @@ impl From<Codec> for Compression {
 
 /// Runs `tillroll topic`.
 pub(crate) async fn run(topic: Topic, out: Out) -> Result<(), Failure> {
-    let admin = topic.connection.connect().await?.admin();
+    let client = topic.connection.connect().await?;
+    let admin = client.admin();
     match topic.verb {
         Verb::Create(create) => {
             let options = TopicOptions::default();
@@ -132,7 +134,7 @@ pub(crate) async fn run(topic: Topic, out: Out) -> Result<(), Failure> {
             out.many(&["name", "partitions", "compression", "created"], rows.collect())
         }
         Verb::Describe { name } => {
-            let info = admin.get_topic(&name).await?;
+            let info = admin.get_topic(&name).await.map_err(Failure::of_existing)?;
             let words = format!(
                 "topic {} (id {}, made {}): {}\n\n{}",
                 info.name,
@@ -143,18 +145,40 @@ pub(crate) async fn run(topic: Topic, out: Out) -> Result<(), Failure> {
             );
             out.one(&words, &described(&info))
         }
-        Verb::Delete { name, yes } => {
-            let info = admin.get_topic(&name).await?;
-            let records = info.partitions.iter().map(|held| held.end_offset - held.head_offset).sum();
-            if !yes {
-                let question = format!("delete topic {} with {}", info.name, counted(records, "record"));
-                confirm::by_name("deleting", &question, &info.name).await?;
-            }
-            admin.delete_topic(&info.name, &info.topic_id).await?;
-            let words = format!("topic {} deleted, {}", info.name, counted(records, "record"));
-            out.one(&words, &json!({"name": info.name, "topic_id": info.topic_id, "deleted_records": records}))
-        }
+        Verb::Delete { name, yes } => delete(&client, &name, yes, out).await,
     }
+}
+
+async fn delete(client: &Client, name: &str, yes: bool, out: Out) -> Result<(), Failure> {
+    let info = client.admin().get_topic(name).await.map_err(Failure::of_existing)?;
+    let records = info.partitions.iter().map(|held| held.end_offset - held.head_offset).sum();
+    let readers = readers(client, name).await?;
+    let named = || format!("group {}", readers.join(", "));
+    if !yes {
+        let read = if readers.is_empty() { String::new() } else { format!(", which is read by {}", named()) };
+        let question = format!("delete topic {} with {}{read}", info.name, counted(records, "record"));
+        let doing = if readers.is_empty() { "deleting".to_owned() } else { format!("deleting what {} reads", named()) };
+        confirm::by_name(&doing, &question, &info.name).await?;
+    }
+    client.admin().delete_topic(&info.name, &info.topic_id).await?;
+    let words = format!("topic {} deleted, {}", info.name, counted(records, "record"));
+    let object = json!({
+        "name": info.name, "topic_id": info.topic_id, "deleted_records": records, "groups": readers,
+    });
+    out.one(&words, &object)?;
+    if !readers.is_empty() {
+        out.say(format!("it was read by {}: a topic that is made under its name is another one to them", named()));
+    }
+    Ok(())
+}
+
+/// The groups that read this topic, and not one that had its name before; none where the broker knows no groups.
+async fn readers(client: &Client, topic: &str) -> Result<Vec<String>, Failure> {
+    let groups = match client.groups().list(Some(topic)).await {
+        Err(error) if error.kind() == ErrorKind::Unsupported => Vec::new(),
+        groups => groups?,
+    };
+    Ok(groups.into_iter().filter(|group| reads(group, topic)).map(|group| group.name).collect())
 }
 
 /// Says which settings differ, when that is why.

@@ -60,6 +60,8 @@ pub(super) fn words(info: &GroupInfo) -> String {
     parts.extend(info.paused.iter().map(|reason| format!("paused: {reason}")));
     let members = if is_manual { String::new() } else { format!("{}, ", counted(info.members.len() as u64, "member")) };
     parts.push(format!("{members}{}", lag(info)));
+    let gone = info.topics.iter().filter(|topic| !super::reads(info, topic));
+    parts.extend(gone.map(|topic| format!("topic {topic} is gone; one that is made under its name is another one")));
     if !info.members.is_empty() {
         let rows: Vec<_> = info.members.iter().map(member_row).collect();
         parts.push(format!("\n{}", table(&MEMBER, &rows)));
@@ -71,7 +73,9 @@ pub(super) fn words(info: &GroupInfo) -> String {
         row.truncate(columns.len());
         row
     };
-    parts.push(format!("\n{}", table(columns, &info.cursors.iter().map(row).collect::<Vec<_>>())));
+    if !info.cursors.is_empty() {
+        parts.push(format!("\n{}", table(columns, &info.cursors.iter().map(row).collect::<Vec<_>>())));
+    }
     parts.join("\n")
 }
 
@@ -149,6 +153,7 @@ fn below_name(below: BelowHead) -> &'static str {
 
 fn lag(info: &GroupInfo) -> String {
     match info.lag_records() {
+        _ if info.cursors.is_empty() => "no topic: nothing is read".to_owned(),
         0 => "caught up".to_owned(),
         records => {
             let longest = time::show_span(std::time::Duration::from_millis(info.lag_ms()));
