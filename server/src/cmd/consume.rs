@@ -1,17 +1,18 @@
 //! `tillroll consume`: a member of a group that prints what it gets, and commits it when it is printed.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use clap::Args;
 use tillroll_client::{
-    AssignmentRule, Client, Consumer, ConsumerBuilder, ConsumerEvent, ErrorKind, GroupMode, GroupOptions,
-    HeldPartition, Position,
+    AssignmentRule, Client, Consumer, ConsumerBuilder, ConsumerEvent, Error, ErrorKind, GroupInfo, GroupMode,
+    GroupOptions, HeldPartition, LostReason, Position,
 };
 use tokio::signal::unix::SignalKind;
 
 use crate::cmd::{
     Connection, TRIES_ON,
     fail::{Code, Failure},
+    group::reads,
     out::{Format, Out, counted, reader_left},
     read::{
         pattern::{self, Pattern},
@@ -47,7 +48,7 @@ pub(crate) struct Consume {
     #[arg(long, value_name = "PLACE", value_parser = place::parse)]
     from: Option<Position>,
     /// The member's name, the same after a restart [default: a new one each time]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = name)]
     member: Option<String>,
     /// Leave after so many records
     #[arg(short = 'n', value_name = "COUNT")]
@@ -58,6 +59,21 @@ pub(crate) struct Consume {
     /// How a record is written
     #[arg(long, value_name = "PATTERN", default_value = pattern::DEFAULT)]
     format: Pattern,
+}
+
+/// How long nothing has come before it is looked up why, the first time and then again and again.
+const QUIET: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
+/// Members that are named in a line.
+const NAMED_MAX: usize = 8;
+
+/// A member's name, as the broker takes it: told before a group is made for a member that then cannot join.
+fn name(text: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let fits = text.len() <= 128
+        && text.bytes().next().is_some_and(is_plain)
+        && text.bytes().all(|byte| is_plain(byte) || b"._-".contains(&byte));
+    let names = "names are 1 to 128 of a-z 0-9 . _ - and begin with a letter or digit";
+    if fits { Ok(text.to_owned()) } else { Err(names.to_owned()) }
 }
 
 /// Runs `tillroll consume`.
@@ -77,7 +93,7 @@ pub(crate) async fn run(consume: Consume, out: Out) -> Result<(), Failure> {
         signal = signals.next() => std::process::exit(128 + signal),
     };
     let done = tokio::select! {
-        done = print(&consume, &mut consumer, &mut printer, out) => done.map(|()| Code::Ok),
+        done = print(&consume, &client, &mut consumer, (&mut printer, out)) => done.map(|()| Code::Ok),
         signal = signals.next() => Ok(stopped_by(signal)),
         () = reader_left() => Ok(Code::Ok),
     };
@@ -87,7 +103,15 @@ pub(crate) async fn run(consume: Consume, out: Out) -> Result<(), Failure> {
         second = signals.next(), if done.is_ok() => std::process::exit(128 + second),
         else => Ok(()),
     };
-    let code = done?;
+    let code = match done {
+        Ok(code) => code,
+        Err(failure) => {
+            if let Ok(records) = printer.end() {
+                out.say(format!("{} printed", counted(records, "record")));
+            }
+            return Err(failure);
+        }
+    };
     left?;
     let records = printer.end()?;
     out.say(format!("{} printed and committed", counted(records, "record")));
@@ -111,7 +135,9 @@ impl Consume {
                 return Ok(());
             }
             (Err(error), None) if error.kind() == ErrorKind::NotFound => {
-                let hint = format!("to make it, say where it begins: --group {} --from earliest", self.group);
+                let close = error.metadata().get("similar");
+                let close = close.map_or_else(String::new, |name| format!("did you mean {name}? "));
+                let hint = format!("{close}to make it, say where it begins: --group {} --from earliest", self.group);
                 return Err(Failure::from(error).hint(hint));
             }
             (group, _) => group?,
@@ -123,20 +149,91 @@ impl Consume {
             let wrong = format!("group {} reads {topics}", self.group);
             return Err(Failure::usage(wrong).hint(format!("tillroll consume {topics} --group {}", self.group)));
         }
+        self.check_readable(&group, out)?;
         if self.from.is_some() {
             out.say(format!("group {} is there and goes on at its cursors; --from begins new ones only", self.group));
         }
         Ok(())
     }
+
+    /// A member would get something from it.
+    fn check_readable(&self, group: &GroupInfo, out: Out) -> Result<(), Failure> {
+        let (name, topics) = (&self.group, group.topics.join(" "));
+        if group.mode == GroupMode::Manual {
+            let hint =
+                "its cursors are moved by compare and set; consume takes a group that is made with --rule spread";
+            return Err(Failure::new(Code::Refused, format!("group {name} is manual: it has no members")).hint(hint));
+        }
+        let gone: Vec<&str> = group.topics.iter().map(String::as_str).filter(|topic| !reads(group, topic)).collect();
+        let another = "is gone; one that is made under its name is another topic";
+        if group.cursors.is_empty() {
+            let failure = Failure::new(Code::NotFound, format!("group {name} reads nothing: {topics} {another}"));
+            let again = format!("tillroll consume {topics} --group {name} --from earliest");
+            return Err(failure.hint(format!("to begin anew: tillroll group delete {name} --yes && {again}")));
+        }
+        for topic in gone {
+            out.say(format!("group {name} does not read {topic} any more: it {another}"));
+        }
+        Ok(())
+    }
+
+    /// What ended the member. A process that is taken over has nothing to mend and nothing to try again.
+    fn ended(&self, consumer: &Consumer, error: Error) -> Failure {
+        if error.reason() != Some("TAKEN_OVER") {
+            return error.into();
+        }
+        let (member, group) = (consumer.member_id(), &self.group);
+        let message = format!("member {member} of group {group} was taken over by another process, so this one ends");
+        Failure::new(Code::Conflict, message).hint("two processes at the same time need names of their own: --member")
+    }
+}
+
+/// A group, when so much time is over.
+async fn look(client: &Client, group: &str, after: Duration) -> Option<GroupInfo> {
+    tokio::time::sleep(after).await;
+    // Whether the broker answers is told by the member itself.
+    client.groups().get(group).await.ok()
+}
+
+/// Why nothing comes to a member, when it is not that everything is read.
+fn why_quiet(group: &GroupInfo, member: &str) -> Option<String> {
+    if let Some(reason) = &group.paused {
+        return Some(format!("paused: {reason}"));
+    }
+    if group.cursors.is_empty() {
+        return Some(format!("nothing to read: {} is gone", group.topics.join(" ")));
+    }
+    let holders: Option<BTreeSet<&str>> = group.cursors.iter().map(|at| at.holder.as_deref()).collect();
+    let others = holders.filter(|holders| !holders.contains(member))?;
+    let named = others.into_iter().take(NAMED_MAX).collect::<Vec<_>>().join(" ");
+    Some(format!("stands by: all partitions are with {named}"))
 }
 
 /// Prints until enough is printed.
-async fn print(consume: &Consume, consumer: &mut Consumer, printer: &mut Printer, out: Out) -> Result<(), Failure> {
+async fn print(
+    consume: &Consume,
+    client: &Client,
+    consumer: &mut Consumer,
+    (printer, out): (&mut Printer, Out),
+) -> Result<(), Failure> {
     if consume.count == Some(0) {
         return Ok(());
     }
-    while let Some(event) = consumer.next_event().await {
-        match event? {
+    let ([mut quiet, then], mut said) = (QUIET, None);
+    loop {
+        let event = tokio::select! {
+            event = consumer.next_event() => event,
+            group = look(client, &consume.group, quiet) => {
+                quiet = then;
+                let Some(group) = group else { continue };
+                let why = why_quiet(&group, consumer.member_id());
+                why.iter().filter(|_| why != said).for_each(|why| out.say(why));
+                said = why;
+                continue;
+            }
+        };
+        let Some(event) = event else { return Ok(()) };
+        match event.map_err(|error| consume.ended(consumer, error))? {
             ConsumerEvent::Batch(mut batch) => {
                 let mut last = None;
                 for record in batch.records() {
@@ -159,7 +256,6 @@ async fn print(consume: &Consume, consumer: &mut Consumer, printer: &mut Printer
             event => tell(event, out),
         }
     }
-    Ok(())
 }
 
 /// What happens to the member, for whoever watches.
@@ -167,7 +263,9 @@ fn tell(event: ConsumerEvent, out: Out) {
     match event {
         ConsumerEvent::Assigned(partitions) => out.say(format!("got {}", listed(&partitions))),
         ConsumerEvent::Revoking { partitions, .. } => out.say(format!("gives back {}", listed(&partitions))),
-        ConsumerEvent::Lost { partitions, reason } => out.say(format!("lost {}: {reason}", listed(&partitions))),
+        ConsumerEvent::Lost { partitions, reason } => {
+            out.say(format!("lost {}: {}", listed(&partitions), why_lost(&reason)));
+        }
         ConsumerEvent::Stalled { partition, error } => {
             out.say(format!("{}/{} cannot go on: {error}", partition.topic, partition.partition));
         }
@@ -179,6 +277,20 @@ fn tell(event: ConsumerEvent, out: Out) {
         ConsumerEvent::Resumed => out.say("connected again"),
         _ => {}
     }
+}
+
+fn why_lost(reason: &LostReason) -> String {
+    let words = match reason {
+        LostReason::TakenOver => "another process has this member's name",
+        LostReason::SessionExpired => "this member was away for longer than its session",
+        LostReason::DrainExpired => "it was not given back in time",
+        LostReason::CursorSet => "somebody set the cursor",
+        LostReason::TopicDeleted => "the topic is deleted",
+        LostReason::WhileAway => "while the connection was broken",
+        LostReason::MovedBack => "the broker's data is an older copy",
+        other => return other.to_string(),
+    };
+    words.to_owned()
 }
 
 fn listed(partitions: &[HeldPartition]) -> String {

@@ -1,8 +1,15 @@
 //! `tillroll consume`: what is printed is committed, what is committed does not come again, and nothing is left out.
 
-use std::{collections::BTreeSet, io::BufReader};
+use std::{
+    collections::BTreeSet,
+    io::{BufRead as _, BufReader},
+    process::{Child, ChildStderr},
+};
 
-use crate::shell::{Broker, Shell, end, printed, signal};
+use crate::{
+    process::wait_for,
+    shell::{Broker, Shell, end, printed, signal},
+};
 
 /// Records 0 to 29 over three partitions.
 fn filled() -> (Shell, Broker) {
@@ -41,12 +48,62 @@ fn a_group_is_made_only_when_its_start_is_said() {
     assert!(said.stderr.contains("--from earliest"), "{said:?}");
     let said = shell.run(&format!("{CONSUME} --from latest --until-caught-up"));
     assert_eq!((said.code, said.stdout.as_str()), (0, ""), "{said:?}");
+    let said = shell.run("tillroll consume orders --group mailr");
+    assert!(said.code == 3 && said.stderr.contains("hint: did you mean mailer? to make it, "), "{said:?}");
     append(&shell, 30..33);
     let said = shell.run(&format!("{CONSUME} --from earliest --until-caught-up"));
     assert_eq!(numbers(&said.stdout), (30..33).collect(), "it goes on at its cursors: {said:?}");
     let said = shell.run("tillroll consume orders payments --group mailer");
     assert_eq!(said.code, 2, "{said:?}");
     assert!(said.stderr.contains("group mailer reads orders"), "{said:?}");
+}
+
+#[test]
+fn who_cannot_be_a_member_is_told_before_anything_is_made() {
+    let (shell, _broker) = filled();
+    let said = shell.run(&format!("{CONSUME} --member 'Bad Name' --from earliest"));
+    assert!(said.code == 2 && said.stderr.contains("names are 1 to 128 of a-z 0-9 . _ -"), "{said:?}");
+    assert_eq!(shell.ok("tillroll group list -o json").trim(), "[]");
+    shell.ok("tillroll group create mailer --topic orders --from earliest --manual");
+    let said = shell.run(CONSUME);
+    assert_eq!((said.code, said.stdout.as_str()), (4, ""), "{said:?}");
+    assert!(said.stderr.starts_with("error: group mailer is manual: it has no members\n"), "{said:?}");
+}
+
+/// The next so many lines that it says to whoever watches.
+fn said(child: &Child, stderr: &mut BufReader<ChildStderr>, count: usize) -> String {
+    let lines = || stderr.lines().take(count).map(|line| line.expect("it is text") + "\n").collect();
+    wait_for(&format!("{count} messages"), child.id(), lines)
+}
+
+#[test]
+fn a_member_that_gets_nothing_says_why() {
+    let (shell, _broker) = filled();
+    shell.ok("tillroll group create mailer --topic orders --from earliest --rule single");
+    shell.ok("tillroll group pause mailer --reason 'a sale'");
+    let words = ["consume", "orders", "--group", "mailer", "--member", "first"];
+    let mut first = shell.spawn(&words);
+    let mut told = BufReader::new(first.stderr.take().expect("piped"));
+    assert_eq!(said(&first, &mut told, 2), "got orders/0 orders/1 orders/2\npaused: a sale\n");
+    shell.ok("tillroll group resume mailer");
+    let mut output = BufReader::new(first.stdout.take().expect("piped"));
+    printed(&first, &mut output, 30);
+
+    let mut second = shell.spawn(&["consume", "orders", "--group", "mailer", "--member", "second"]);
+    let mut stands_by = BufReader::new(second.stderr.take().expect("piped"));
+    assert_eq!(said(&second, &mut stands_by, 1), "stands by: all partitions are with first\n");
+    signal(&second, "TERM");
+    assert_eq!(end("the second one's end", &mut second).code(), Some(0));
+
+    let mut newer = shell.spawn(&words);
+    assert_eq!(end("the older one's end", &mut first).code(), Some(6));
+    let ending = said(&first, &mut told, 3);
+    let lines: Vec<&str> = ending.lines().collect();
+    let error = "error: member first of group mailer was taken over by another process, so this one ends";
+    assert_eq!(lines[..2], ["30 records printed", error], "{ending}");
+    assert!(lines[2].starts_with("hint: "), "{ending}");
+    signal(&newer, "TERM");
+    assert_eq!(end("the newer one's end", &mut newer).code(), Some(0));
 }
 
 #[test]

@@ -74,6 +74,8 @@ fn a_group_is_made_once_and_only_with_what_decides_what_it_sees() {
     let both = "tillroll group create billing --topic orders --topic narrow --from latest --rule co-partitioned";
     let unequal = "error: co-partitioned topics have equally many partitions: orders has 2, narrow has 1\n";
     refused(&shell, both, 4, unequal, "--rule spread");
+    let twice = format!("{create} --topic orders --from latest --rule spread");
+    refused(&shell, &twice, 2, "--topic orders is there twice", "");
     let short = "error: --session 1ms is too short: the least is 1s\n";
     refused(&shell, &format!("{create} --from latest --rule spread --session 1ms"), 4, short, "");
     refused(&shell, "tillroll group create billing --topic visits --from latest --manual", 3, "visits", "topic create");
@@ -206,6 +208,33 @@ fn cursors_are_set_only_by_whoever_says_yes_and_the_records_are_always_counted()
         refused(&shell, &format!("tillroll group set-cursor {rest} --yes"), code, error, hint);
     }
     assert_eq!(places(&shell), [4, 1]);
+}
+
+#[test]
+fn a_topic_that_is_gone_is_told_wherever_its_groups_are_looked_at() {
+    let (shell, _broker) = filled();
+    shell.ok("tillroll group create billing --topic orders --from earliest --rule spread");
+    let said = at_a_terminal(&shell, "tillroll topic delete orders", "no");
+    let question = "delete topic orders with 12 records, which is read by group billing, mailer? type orders";
+    assert!(said.stdout.contains(question), "{said:?}");
+    let asks = "deleting what group billing, mailer reads asks";
+    refused(&shell, "tillroll topic delete orders", 2, asks, "hint: add --yes");
+    let said = shell.run("tillroll topic delete orders --yes");
+    assert!(said.stderr.starts_with("it was read by group billing, mailer: "), "{said:?}");
+
+    shell.ok("tillroll topic create orders");
+    let words = shell.ok("tillroll group describe mailer");
+    let gone = "topic orders is gone; one that is made under its name is another one";
+    assert_eq!(words.lines().skip(1).collect::<Vec<_>>(), ["no topic: nothing is read", gone], "{words}");
+    let explained = shell.ok("tillroll group explain billing");
+    assert!(explained.contains("TOPIC_DELETED orders: ") && !explained.contains("CAUGHT_UP"), "{explained}");
+    assert!(explained.contains("next: tillroll group delete billing and make it again"), "{explained}");
+    let error = "error: group billing reads nothing: orders is gone";
+    let anew = "hint: to begin anew: tillroll group delete billing --yes && tillroll consume orders --group billing";
+    refused(&shell, "tillroll consume orders --group billing -n 1", 3, error, anew);
+    let said = shell.run("tillroll topic delete orders --yes");
+    assert_eq!(said.stderr, "", "nobody reads this one");
+    refused(&shell, "tillroll topic delete order --yes", 3, "error: topic order not found\n", "tillroll topic list");
 }
 
 #[test]
