@@ -1,5 +1,5 @@
 //! How placements fared: the time from handing an order to the log until it is known to be on disk, apart for the time
-//! in which something was away.
+//! before something went away, while it was away, and afterwards, when what waited for it is made up for.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -21,14 +21,17 @@ struct Known {
     is_disturbed: bool,
     undisturbed: Vec<Duration>,
     disturbed: Vec<Duration>,
+    afterwards: Vec<Duration>,
 }
 
 /// Times of placements, in order of length.
 pub(super) struct Taken {
-    /// While everything was there.
+    /// Before something went away.
     pub(super) undisturbed: Vec<Duration>,
-    /// While something was away.
+    /// While it was away.
     pub(super) disturbed: Vec<Duration>,
+    /// Once it was back.
+    afterwards: Vec<Duration>,
 }
 
 impl Placements {
@@ -37,7 +40,11 @@ impl Placements {
         let placements = self.clone();
         move |took| {
             placements.change(|known| {
-                let times = if known.is_disturbed { &mut known.disturbed } else { &mut known.undisturbed };
+                let times = match (known.is_disturbed, known.disturbed.is_empty()) {
+                    (true, _) => &mut known.disturbed,
+                    (false, true) => &mut known.undisturbed,
+                    (false, false) => &mut known.afterwards,
+                };
                 times.push(took);
             });
             placements.news.notify_waiters();
@@ -67,11 +74,16 @@ impl Placements {
 
     /// What is known by now.
     pub(super) fn taken(&self) -> Taken {
-        let (mut undisturbed, mut disturbed) =
-            self.change(|known| (known.undisturbed.clone(), known.disturbed.clone()));
-        undisturbed.sort_unstable();
-        disturbed.sort_unstable();
-        Taken { undisturbed, disturbed }
+        let in_order = |times: &[Duration]| {
+            let mut times = times.to_vec();
+            times.sort_unstable();
+            times
+        };
+        self.change(|known| Taken {
+            undisturbed: in_order(&known.undisturbed),
+            disturbed: in_order(&known.disturbed),
+            afterwards: in_order(&known.afterwards),
+        })
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Known) -> T) -> T {
@@ -82,15 +94,20 @@ impl Placements {
 impl Taken {
     /// As objects of JSON.
     pub(super) fn object(&self) -> Value {
-        let times = |times: &[Duration]| json!({ "count": times.len(), "p50": ms(quantile(times, 50)), "p99": ms(quantile(times, 99)) });
-        let disturbed = (!self.disturbed.is_empty()).then(|| times(&self.disturbed));
-        json!({ "undisturbed": times(&self.undisturbed), "gateway_down": disturbed })
+        let some = |times: &[Duration]| (!times.is_empty()).then(|| object(times));
+        let (disturbed, afterwards) = (some(&self.disturbed), some(&self.afterwards));
+        json!({ "undisturbed": object(&self.undisturbed), "gateway_down": disturbed, "afterwards": afterwards })
     }
 
     /// The time by which 99 % of the placements were on disk, in milliseconds, undisturbed and disturbed.
     pub(super) fn p99(&self) -> (f64, f64) {
         (ms(quantile(&self.undisturbed, 99)), ms(quantile(&self.disturbed, 99)))
     }
+}
+
+fn object(times: &[Duration]) -> Value {
+    let (p50, p99) = (ms(quantile(times, 50)), ms(quantile(times, 99)));
+    json!({ "count": times.len(), "p50": p50, "p99": p99 })
 }
 
 /// The time by which so many percent were done; 0 when there are none.
@@ -120,9 +137,10 @@ mod tests {
         placements.calm();
         listener(Duration::from_millis(300));
         let taken = placements.taken();
-        assert_eq!((taken.undisturbed.len(), taken.disturbed.len()), (201, 1));
-        assert_eq!(taken.p99(), (199.0, 7.0));
-        assert_eq!(taken.object()["undisturbed"]["p50"], 101.0);
+        assert_eq!((taken.undisturbed.len(), taken.disturbed.len(), taken.afterwards.len()), (200, 1, 1));
+        assert_eq!(taken.p99(), (198.0, 7.0));
+        assert_eq!(taken.object()["undisturbed"]["p50"], 100.0);
+        assert_eq!(taken.object()["afterwards"]["p50"], 300.0);
         assert_eq!(Placements::default().taken().p99(), (0.0, 0.0));
         assert_eq!(Placements::default().taken().object()["gateway_down"], Value::Null);
     }

@@ -268,12 +268,12 @@ fn words(ending: &Ending) -> String {
         seen.orders_per_s()
     ));
     if let Some((rate, seconds)) = seen.sustained() {
-        lines.push(format!("sustained {rate} orders/s over {seconds} s, the first {} s apart", WARM_UP.as_secs()));
+        lines.push(format!("sustained {rate} orders/s over {seconds} s, without the first {} s", WARM_UP.as_secs()));
     }
     if !ending.placing.disturbed.is_empty() {
         let (calm, down) = ending.placing.p99();
         lines.push(format!(
-            "placing   {down} ms p99 for {} orders while the gateway was away, {calm} ms p99 for {} with it",
+            "placing   {down} ms p99 for {} orders while the gateway was away, {calm} ms p99 for {} before",
             count(ending.placing.disturbed.len() as u64),
             count(ending.placing.undisturbed.len() as u64)
         ));
