@@ -1,5 +1,6 @@
-//! `tillroll demo`: orders of a real shop, a cut of its year or all of it, go through a broker, a payment gateway and five services, each a
-//! process of its own, while processes are killed and the gateway misbehaves; then everything is proven from the log.
+//! `tillroll demo`: orders of a real shop, a cut of its year or all of it, go through a broker, a payment gateway and
+//! five services, each a process of its own, while processes are killed and the gateway misbehaves; then everything is
+//! proven from the log.
 //!
 //! [`stage`] is the processes, [`chaos`] what goes wrong, [`placing`] how the placements fared meanwhile, [`seen`] what
 //! happened, [`told`] what is said of it. The proof is that of `tillroll saga check`; when it fails, or a brutal run

@@ -38,8 +38,9 @@ use crate::cmd::{
   tillroll saga run fulfilment --member fulfilment-1 --snapshots /var/lib/shop
 
 Makes its group, and the topics of the saga, when they are not there. Started again under its --member name it takes
-over at once; under another one the partitions are shared, but for inventory's: its second member stands by. SIGTERM finishes what is in hand and leaves the group. With
--o jsonl it writes how it stands, one object a line, up to fifty times a second, and the last one at its end.
+over at once; under another one the partitions are shared, but for inventory's: its second member stands by. SIGTERM
+finishes what is in hand and leaves the group. With -o jsonl it writes how it stands, one object a line, up to fifty
+times a second, and the last one at its end.
 TILLROLL_LOG sets what is logged on standard error, such as info; warnings are unless it says otherwise.")]
 pub(crate) struct Run {
     #[command(flatten)]
