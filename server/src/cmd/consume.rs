@@ -7,6 +7,7 @@ use tillroll_client::{
     AssignmentRule, Client, Consumer, ConsumerBuilder, ConsumerEvent, Error, ErrorKind, GroupInfo, GroupMode,
     GroupOptions, HeldPartition, LostReason, Position,
 };
+use tillroll_engine::admit::check_name;
 use tokio::signal::unix::SignalKind;
 
 use crate::cmd::{
@@ -66,14 +67,10 @@ const QUIET: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 /// Members that are named in a line.
 const NAMED_MAX: usize = 8;
 
-/// A member's name, as the broker takes it: told before a group is made for a member that then cannot join.
+/// A member's name, by the broker's own rule: told before a group is made for a member that then cannot join.
 fn name(text: &str) -> Result<String, String> {
-    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let fits = text.len() <= 128
-        && text.bytes().next().is_some_and(is_plain)
-        && text.bytes().all(|byte| is_plain(byte) || b"._-".contains(&byte));
     let names = "names are 1 to 128 of a-z 0-9 . _ - and begin with a letter or digit";
-    if fits { Ok(text.to_owned()) } else { Err(names.to_owned()) }
+    check_name("member", text).map(|()| text.to_owned()).map_err(|_| names.to_owned())
 }
 
 /// Runs `tillroll consume`.
