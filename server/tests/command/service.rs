@@ -54,6 +54,10 @@ fn a_malformed_payload_stops_the_service_which_names_it() {
     for named in ["OrderPlaced.v1", "topic=orders", "partition=0", "offset=1"] {
         assert!(error.contains(named), "{error}");
     }
+    assert!(
+        said.stderr.contains("hint: look at it: tillroll read orders --partition 0 --from offset:1 -n 1"),
+        "{said:?}"
+    );
     let stands = shell.ok("tillroll group describe inventory -o json");
     let group: Value = serde_json::from_str(&stands).expect("an object");
     let cursor = group["cursors"].as_array().expect("a list").iter().find(|at| at["topic"] == "orders");

@@ -185,10 +185,11 @@ fn stopped(error: &ProcessorError) -> Failure {
         ProcessorError::Broker { error, .. } => failure(Failure::from(error.clone()).code()),
         ProcessorError::TakenOver { .. } => failure(Code::Conflict),
         ProcessorError::Misconfigured { .. } => failure(Code::Usage),
-        ProcessorError::Malformed { .. } => failure(Code::Failure).hint(
-            "look at it: tillroll read TOPIC --partition P --from offset:N -n 1; --skip-malformed leaves such payloads \
+        ProcessorError::Malformed { place, .. } => failure(Code::Failure).hint(format!(
+            "look at it: tillroll read {} --partition {} --from offset:{} -n 1; --skip-malformed leaves such payloads \
              out, and names them",
-        ),
+            place.topic, place.partition, place.offset
+        )),
         _ => failure(Code::Failure),
     }
 }

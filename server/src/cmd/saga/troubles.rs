@@ -1,5 +1,5 @@
-//! What holds a service up, in its log: a gateway that does not answer, and a broker that is not there. Once when it
-//! begins, and once when it is over.
+//! What holds a service up, in its log: a gateway that does not answer, once when it begins and once when it is over;
+//! and streams to the broker that break, each second in which some did.
 
 use std::{net::SocketAddr, time::Duration};
 
