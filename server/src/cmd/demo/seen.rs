@@ -56,12 +56,11 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Reads the topics that tell it, to their present ends.
-    pub(super) async fn read(client: &Client) -> Result<Self, Failure> {
+    fn new() -> Result<Self, Failure> {
         let histogram = || {
             Histogram::new_with_max(TIME_US_MAX, 3).map_err(|error| Failure::plain(format!("counting times: {error}")))
         };
-        let mut seen = Self {
+        Ok(Self {
             orders: HashMap::new(),
             cancels: HashSet::new(),
             decided_by: HashSet::new(),
@@ -72,7 +71,12 @@ impl Seen {
             deadlines: 0,
             placed_to_decided: histogram()?,
             placed_to_fulfilled: histogram()?,
-        };
+        })
+    }
+
+    /// Reads the topics that tell it, to their present ends.
+    pub(super) async fn read(client: &Client) -> Result<Self, Failure> {
+        let mut seen = Self::new()?;
         for topic in [topic::ORDERS, topic::PAYMENTS, topic::INVENTORY, topic::FULFILMENT] {
             let mut reader = client.reader(topic).open().await?;
             while let Some(received) = reader.next().await {
@@ -191,4 +195,37 @@ impl Seen {
 fn ms(times: &Histogram<u64>, share: f64) -> f64 {
     let tenths = times.value_at_quantile(share) / 100;
     f64::from(u32::try_from(tenths).unwrap_or(u32::MAX)) / 10.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Orders that are placed every hundredth of a second and fulfilled a second later, from an append time of 5 s on.
+    fn seen(seconds: i64) -> Seen {
+        let mut seen = Seen::new().expect("a histogram");
+        for number in 0..seconds * 100 {
+            let placed_us = 5_000_000 + number * 10_000;
+            let course = Course {
+                placed_us: Some(placed_us),
+                decided_us: Some(placed_us + 500_000),
+                fulfilled_us: Some(placed_us + 1_000_000),
+                ..Course::default()
+            };
+            seen.orders.insert(number.to_string(), course);
+        }
+        seen
+    }
+
+    #[test]
+    fn what_is_sustained_leaves_out_the_beginning_and_what_comes_behind_the_last_placement() {
+        assert_eq!(seen(0).sustained(), None);
+        assert_eq!(seen(10).sustained(), None, "all of it is warm-up");
+        let (rate, seconds) = seen(30).sustained().expect("some seconds");
+        assert_eq!((rate, seconds), (100, 19), "the last placement is just before the thirtieth second");
+        // Those that are never done are not counted, however many are placed.
+        let mut stuck = seen(30);
+        stuck.orders.values_mut().for_each(|course| course.fulfilled_us = None);
+        assert_eq!(stuck.sustained(), Some((0, 19)));
+    }
 }

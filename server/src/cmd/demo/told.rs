@@ -267,7 +267,9 @@ fn words(ending: &Ending) -> String {
          {shipped_most})",
         seen.orders_per_s()
     ));
-    if let Some((rate, seconds)) = seen.sustained() {
+    // Where orders come in waves, or wait for somebody who is away, it says nothing about speed.
+    let is_steady = ending.level == Level::None && ending.placing.disturbed.is_empty();
+    if let Some((rate, seconds)) = seen.sustained().filter(|_| is_steady) {
         lines.push(format!("sustained {rate} orders/s over {seconds} s, without the first {} s", WARM_UP.as_secs()));
     }
     if !ending.placing.disturbed.is_empty() {
