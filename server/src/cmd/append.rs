@@ -50,7 +50,7 @@ pub(crate) struct Append {
     /// What the file holds [default: by its name, else lines]
     #[arg(long, conflicts_with = "value")]
     format: Option<Format>,
-    /// The column (of a row) or field (of a JSON object) that is the key; an empty one is none
+    /// The column (of a row) or field (of a JSON object) that is the key; an empty one or null is none
     #[arg(long, value_name = "COLUMN", conflicts_with = "value")]
     key_column: Option<String>,
     /// The column or field that is the event time

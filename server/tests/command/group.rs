@@ -226,6 +226,10 @@ fn a_topic_that_is_gone_is_told_wherever_its_groups_are_looked_at() {
     let words = shell.ok("tillroll group describe mailer");
     let gone = "topic orders is gone; one that is made under its name is another one";
     assert_eq!(words.lines().skip(1).collect::<Vec<_>>(), ["no topic: nothing is read", gone], "{words}");
+    let said = object(&shell, "tillroll group describe mailer -o json");
+    assert_eq!((&said["topics_gone"], &said["lag_records"]), (&json!(["orders"]), &Value::Null), "not caught up");
+    let listed = shell.ok("tillroll group list");
+    assert!(listed.lines().skip(1).all(|line| line.contains("orders (gone)") && line.contains(" - ")), "{listed}");
     let explained = shell.ok("tillroll group explain billing");
     assert!(explained.contains("TOPIC_DELETED orders: ") && !explained.contains("CAUGHT_UP"), "{explained}");
     assert!(explained.contains("next: tillroll group delete billing and make it again"), "{explained}");

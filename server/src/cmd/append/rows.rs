@@ -123,8 +123,12 @@ impl Lines {
                 return Ok(Some(record));
             }
             let value: Value = serde_json::from_slice(line).map_err(|error| format!("no JSON: {error}"))?;
-            record.key = plan.key_column.as_ref().and_then(|name| field(&value, name)).map(Bytes::from);
-            if let Some(text) = plan.time_column.as_ref().and_then(|name| field(&value, name)) {
+            if let Some(name) = &plan.key_column {
+                record.key = field(&value, name, "--key-column")?.map(Bytes::from);
+            }
+            if let Some(name) = &plan.time_column
+                && let Some(text) = field(&value, name, "--time-column")?
+            {
                 record.event_time_us = Some(time::parse(&text, &plan.zone)?);
             }
             return Ok(Some(record));
@@ -132,14 +136,16 @@ impl Lines {
     }
 }
 
-/// A field of a JSON object as text; an empty one is none.
-fn field(value: &Value, name: &str) -> Option<String> {
-    let text = match value.get(name)? {
-        Value::String(text) => text.clone(),
-        Value::Null => String::new(),
-        other => other.to_string(),
+/// A field of a JSON object as text; an empty one and null are none. One that is not there may be a mistyped name, and
+/// records without their keys would lose their order.
+fn field(value: &Value, name: &str, flag: &str) -> Result<Option<String>, String> {
+    let text = match value.get(name) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Null) => String::new(),
+        Some(other) => other.to_string(),
+        None => return Err(format!("it has no field `{name}`, which {flag} names; null says that there is none")),
     };
-    (!text.is_empty()).then_some(text)
+    Ok((!text.is_empty()).then_some(text))
 }
 
 struct Csv {

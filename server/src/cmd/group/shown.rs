@@ -27,13 +27,24 @@ pub(super) fn listed(info: &GroupInfo, is_table: bool) -> Vec<Value> {
         json!(info.name),
         json!(mode),
         json!(rule),
-        if is_table { json!(info.topics.join(" ")) } else { json!(info.topics) },
+        if is_table { json!(topics(info)) } else { json!(info.topics) },
         json!(info.members.len()),
-        json!(info.lag_records()),
-        json!(info.lag_ms()),
+        read_of(info, info.lag_records()),
+        read_of(info, info.lag_ms()),
         if is_table { said(info.paused.is_some()) } else { json!(info.paused.is_some()) },
         json!(info.paused),
     ]
+}
+
+/// The topics in a line, with those that are gone.
+fn topics(info: &GroupInfo) -> String {
+    let named = |topic: &String| if super::reads(info, topic) { topic.clone() } else { format!("{topic} (gone)") };
+    info.topics.iter().map(named).collect::<Vec<_>>().join(" ")
+}
+
+/// A lag; none when there is nothing that is read, which is not the same as being caught up.
+fn read_of(info: &GroupInfo, lag: u64) -> Value {
+    if info.cursors.is_empty() { Value::Null } else { json!(lag) }
 }
 
 /// A group's settings in a line.
@@ -86,6 +97,7 @@ pub(super) fn object(info: &GroupInfo) -> Value {
         "name": info.name,
         "etag": info.etag,
         "topics": info.topics,
+        "topics_gone": info.topics.iter().filter(|topic| !super::reads(info, topic)).collect::<Vec<_>>(),
         "mode": mode,
         "rule": rule,
         "start": place::show(info.start),
@@ -94,8 +106,8 @@ pub(super) fn object(info: &GroupInfo) -> Value {
         "drain_ms": info.drain.as_millis() as u64,
         "paused": info.paused.is_some(),
         "pause_reason": info.paused,
-        "lag_records": info.lag_records(),
-        "lag_ms": info.lag_ms(),
+        "lag_records": read_of(info, info.lag_records()),
+        "lag_ms": read_of(info, info.lag_ms()),
         "members": info.members.iter().map(member_object).collect::<Vec<_>>(),
         "cursors": info.cursors.iter().map(cursor_object).collect::<Vec<_>>(),
     })

@@ -85,10 +85,14 @@ fn lines_are_values_as_they_stand() {
 
 #[test]
 fn fields_of_json_lines_are_keys_and_times() {
-    let text = "{\"order\":7,\"at\":\"2010-12-01T08:26:00Z\"}\n\n{\"order\":null}\n";
+    let text = "{\"order\":7,\"at\":\"2010-12-01T08:26:00Z\"}\n\n{\"order\":null,\"at\":\"\"}\n";
     let records = rows(text, Format::Jsonl, plan(Some("order"), Some("at"))).expect("two objects");
     assert_eq!(records[0].key.as_deref(), Some(&b"7"[..]));
     assert_eq!(records[0].event_time_us, Some(1_291_191_960_000_000));
     assert_eq!((records[1].key.clone(), records[1].event_time_us), (None, None));
     assert_eq!(records[1].id, "shop.csv#3");
+    let wrong = rows(text, Format::Jsonl, plan(Some("Order"), None)).expect_err("a mistyped name");
+    let said = "shop.csv line 1: it has no field `Order`, which --key-column names; null says that there is none";
+    assert_eq!(wrong.to_string(), said);
+    assert!(rows("7\n", Format::Jsonl, plan(None, Some("at"))).is_err(), "no object has no fields");
 }
