@@ -105,6 +105,39 @@ async fn a_snapshot_stands_for_what_it_says_also_when_an_append_was_refused() {
     assert_eq!((statistics.snapshots_used, statistics.failed_tries), (1, 0), "{statistics:?}");
 }
 
+/// Once a snapshot that was taken when everything was in the log was finished at the next block: it named outputs that
+/// its state did not have, and they were said again.
+#[tokio::test]
+async fn a_snapshot_that_waits_for_nothing_stands_for_no_later_block() {
+    let fake = Fake::start(1).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let running = with_snapshots(&fake, directory.path(), 8).await;
+    say(&fake, 0..3).await;
+    until_done(&fake).await;
+    fake.script([Fate::Refuse(reason::PRODUCER_FENCED)]);
+    let gate = Arc::new(Semaphore::new(0));
+    fake.state.lock().registrations = Some(Arc::clone(&gate));
+    say(&fake, 3..5).await;
+    running.until(|statistics| statistics.refusals.contains_key(reason::PRODUCER_FENCED)).await;
+    // A first snapshot is taken, and enough for a second one is decided behind it.
+    say(&fake, 5..10).await;
+    running.until(|statistics| statistics.steps == 10).await;
+    say(&fake, 10..25).await;
+    running.until(|statistics| statistics.steps == 25).await;
+    gate.add_permits(10);
+    until_done(&fake).await;
+    say(&fake, 25..26).await;
+    until_done(&fake).await;
+    running.until(|statistics| statistics.snapshots_written == 2).await;
+    running.kill().await;
+    let running = with_snapshots(&fake, directory.path(), 8).await;
+    say(&fake, 26..30).await;
+    until_done(&fake).await;
+    prove(&fake, 30, false).await;
+    let statistics = running.stop().await.statistics;
+    assert_eq!((statistics.snapshots_used, statistics.failed_tries), (1, 0), "{statistics:?}");
+}
+
 #[tokio::test]
 async fn a_snapshot_of_a_newer_broker_is_thrown_away() {
     let fake = Fake::start(1).await;

@@ -50,21 +50,24 @@ impl<S: Service> Runtime<S> {
     /// Finishes a snapshot as soon as everything that it stands for is in the log, and nothing else is: only then is it
     /// known how far own outputs are. It is written when no other one of the unit is on its way.
     pub(super) fn save_if_marked(&mut self, unit: u32) {
-        let Some(path) = self.snapshot_path(unit) else { return };
         self.finish_if_marked(unit);
         let Some(Phase::Running(running)) = self.units.get_mut(&unit).map(|run| &mut run.phase) else { return };
-        if matches!(running.saving, Some(Saving::Finished(_)))
-            && self.saving.insert(unit)
-            && let Some(Saving::Finished(snapshot)) = running.saving.take()
+        let is_next = |saving: &mut Saving| matches!(saving, Saving::Finished(_)) && self.saving.insert(unit);
+        if let Some(Saving::Finished(snapshot)) = running.saving.take_if(is_next)
+            && let Some(path) = self.snapshot_path(unit)
         {
             self.saves.spawn_blocking(move || (unit, snapshot.write(&path)));
         }
     }
 
+    /// Whoever takes a snapshot asks at once, and then it is asked at each block: it is finished at its own mark. One
+    /// block later own outputs would be further than the state.
     fn finish_if_marked(&mut self, unit: u32) {
         let Some(run) = self.units.get_mut(&unit) else { return };
         let Phase::Running(running) = &mut run.phase else { return };
-        if !matches!(&running.saving, Some(Saving::Taken { mark, .. }) if running.blocks_in_log >= *mark) {
+        let Some(Saving::Taken { mark, .. }) = &running.saving else { return };
+        debug_assert!(running.blocks_in_log <= *mark, "unit {unit} is past its snapshot's mark {mark}");
+        if running.blocks_in_log < *mark {
             return;
         }
         let Some(Saving::Taken { state, inputs, newest_id, .. }) = running.saving.take() else { return };

@@ -42,6 +42,8 @@ impl<S: Service> Runtime<S> {
                 _ => Ok(Flow::Rest),
             };
             self.units.insert(key, run);
+            // A snapshot that was just taken may stand for nothing that is on its way.
+            self.save_if_marked(key);
             match flow? {
                 Flow::More => self.wake(key),
                 Flow::Rest => {}
