@@ -7,7 +7,7 @@
 mod member;
 mod refusals;
 
-use member::{GROUP, Member, append, cursor_commit, group, join, places, road, values};
+use member::{GROUP, Member, append, cursor_commit, group, join, make, places, road, values};
 use tillroll_proto::{
     reason,
     v1::{self, consume_request::Action, consume_response::Event, start_position::At},
@@ -255,6 +255,60 @@ async fn a_member_that_promised_heartbeats_and_sends_none_is_let_go() {
     let status = member.end().await.expect_err("it was silent");
     expected(reason::MEMBERSHIP_ENDED, &[("group", &GROUP), ("member", &"m")]).check("silent", &status);
     assert_eq!(group(&mut road).await.members.len(), 1, "its session goes on");
+    road.end().await;
+}
+
+/// What a member does not take is no reason to heap up heartbeats for it, nor to overhear what it says.
+#[tokio::test]
+async fn a_member_that_does_not_read_for_a_while_is_not_let_go() {
+    const COMMITS: u64 = 600;
+    let mut road = road().await;
+    make(&mut road, "watch").await;
+    let large = "x".repeat(1_000_000);
+    for _ in 0..8 {
+        append(&mut road, 0, &[&large]).await;
+    }
+    let eager = v1::Join { client_heartbeats: true, auto_credit: true, ..join("m", "1") };
+    let (mut member, joined) = Member::join(&road, eager).await;
+    // More answers than the broker keeps for it: it stops taking in what the member says.
+    for commit_id in 1..=COMMITS {
+        let commits = vec![cursor_commit(1, 1, 0)];
+        member.say(Action::Commit(v1::Commit { commit_id, commits })).await;
+    }
+    let idle = v1::Join { group: "watch".into(), initial_credit_bytes: Some(0), ..join("w", "1") };
+    let (mut watch, _) = Member::join(&road, idle).await;
+    watch.assigned().await;
+    watch.beats(8).await;
+
+    let (mut answers, mut records) = (0, 0);
+    while answers < COMMITS || records < 8 {
+        match member.next().await {
+            Event::Committed(committed) => {
+                answers += 1;
+                assert_eq!(committed.commit_id, answers, "each once, in order");
+            }
+            Event::Batch(batch) => records += batch.records.len(),
+            Event::Assigned(_) | Event::CaughtUp(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(member.heartbeats <= 2, "{} heartbeats waited, one each {} ms", member.heartbeats, joined.heartbeat_ms);
+    road.end().await;
+}
+
+#[tokio::test]
+async fn a_partition_whose_release_is_refused_flows_on() {
+    let mut road = road().await;
+    let (mut member, _) = Member::join(&road, join("m", "1")).await;
+    let held = member.assigned().await;
+    member.caught_up().await;
+    let release = |commits| Action::Release(v1::Release { assignments: vec![held[0].clone()], commits });
+    member.say(release(vec![cursor_commit(0, 1, 5)])).await;
+    assert_eq!(member.committed(0).await, Err(reason::CURSOR_BEYOND_END.into()));
+    append(&mut road, 0, &["a"]).await;
+    assert_eq!(values(&member.batch().await), ["a"]);
+    member.say(release(vec![cursor_commit(0, 1, 1)])).await;
+    assert_eq!(places(&member.lost("RELEASED").await), [(0, 1)]);
     road.end().await;
 }
 

@@ -18,6 +18,8 @@ pub(crate) const GROUP: &str = "mailer";
 pub(crate) struct Member {
     requests: Option<mpsc::Sender<v1::ConsumeRequest>>,
     responses: Streaming<v1::ConsumeResponse>,
+    /// How many signs of life it was given.
+    pub(crate) heartbeats: usize,
 }
 
 /// Who joins, with nothing else said.
@@ -32,7 +34,7 @@ impl Member {
         let mut groups = road.groups.clone();
         requests.send(v1::ConsumeRequest { action: Some(first) }).await.expect("there is room");
         let responses = groups.consume(ReceiverStream::new(queue)).await.expect("it is served").into_inner();
-        Self { requests: Some(requests), responses }
+        Self { requests: Some(requests), responses, heartbeats: 0 }
     }
 
     /// Joins, and is told so.
@@ -55,12 +57,24 @@ impl Member {
 
     /// The next message, whatever it is; heartbeats are left out.
     pub(crate) async fn next(&mut self) -> Event {
-        loop {
-            let message = timeout(PATIENCE, self.responses.message()).await.expect("it is told");
-            match message.expect("the stream is open").expect("it goes on").event.expect("something") {
-                Event::Heartbeat(_) => {}
-                event => return event,
+        let told = async {
+            loop {
+                let message = self.responses.message().await;
+                match message.expect("the stream is open").expect("it goes on").event.expect("something") {
+                    Event::Heartbeat(_) => self.heartbeats += 1,
+                    event => return event,
+                }
             }
+        };
+        timeout(PATIENCE, told).await.expect("it is told")
+    }
+
+    /// Waits for as many heartbeats.
+    pub(crate) async fn beats(&mut self, count: usize) {
+        for _ in 0..count {
+            let message = timeout(PATIENCE, self.responses.message()).await.expect("it is told");
+            let event = message.expect("the stream is open").expect("it goes on").event;
+            assert!(matches!(event, Some(Event::Heartbeat(_))), "no heartbeat: {event:?}");
         }
     }
 
@@ -146,6 +160,12 @@ pub(crate) fn cursor_commit(partition: u32, epoch: u64, next_offset: u64) -> v1:
 /// A road with the group, which reads the topic's two partitions.
 pub(crate) async fn road() -> Road {
     let mut road = Road::new().await;
+    make(&mut road, GROUP).await;
+    road
+}
+
+/// Makes a group over both partitions, from the first record on.
+pub(crate) async fn make(road: &mut Road, name: &str) {
     let config = v1::GroupConfig {
         topics: vec![TOPIC.into()],
         mode: v1::GroupMode::Members.into(),
@@ -154,9 +174,8 @@ pub(crate) async fn road() -> Road {
         session_ms: 1_000,
         ..v1::GroupConfig::default()
     };
-    let create = v1::CreateGroupRequest { name: GROUP.into(), config: Some(config) };
+    let create = v1::CreateGroupRequest { name: name.into(), config: Some(config) };
     road.groups.create_group(create).await.expect("created");
-    road
 }
 
 /// Appends records to a partition, one value each.

@@ -16,7 +16,7 @@ use tillroll_proto::{
     v1::{self, consume_response::Event},
 };
 
-use super::{End, member::Member};
+use super::{End, held::Stop, member::Member};
 use crate::{
     refusal::{Facts, membership_ended, no_group, taken_over},
     rpc::{
@@ -73,8 +73,12 @@ impl Member {
     fn set_flow(&mut self, row: &GroupRow) {
         let resumes = self.is_paused && row.paused.is_none();
         self.is_paused = row.paused.is_some();
-        self.below_head = row.config.below_head;
-        if resumes {
+        // What stalled below the head may go on by the new rule.
+        let below_head = std::mem::replace(&mut self.below_head, row.config.below_head);
+        if below_head != row.config.below_head {
+            self.holdings.try_stalled();
+        }
+        if resumes || below_head != row.config.below_head {
             self.waiting = Waiting::default();
             self.ready = self.holdings.iter().map(|(lane, _)| lane).collect();
         }
@@ -150,7 +154,7 @@ impl Member {
         if facts.row.wait.is_some() {
             self.waiting.add_later(lane, STALL);
         } else {
-            held.is_stalled = true;
+            held.stops.insert(Stop::Stalled);
         }
         if is_new {
             let (assignment, error) = (Some(held.assignment(lane)), Some(facts.message_status()));
@@ -171,8 +175,9 @@ impl Member {
     pub(super) fn hold(&mut self, assignments: &[v1::Assignment], is_held: bool) {
         for lane in assignments.iter().filter_map(|given| self.holdings.find(given)).collect::<Vec<_>>() {
             if let Some(held) = self.holdings.get_mut(lane) {
-                held.is_held_back = is_held;
-                if !is_held && !self.ready.contains(&lane) {
+                if is_held {
+                    held.stops.insert(Stop::HeldBack);
+                } else if held.stops.remove(&Stop::HeldBack) && !self.ready.contains(&lane) {
                     self.ready.push_back(lane);
                 }
             }
@@ -183,7 +188,7 @@ impl Member {
     /// Shows what is held back, and forgets what is not held.
     pub(super) fn show(&self) {
         let mut view = self.place.seat.view();
-        view.held_back = self.holdings.iter().filter(|(_, held)| held.is_held_back).map(|(lane, _)| lane).collect();
+        view.held_back = self.holdings.lanes_with(Stop::HeldBack);
         view.sent.retain(|lane, _| self.holdings.get(*lane).is_some());
         view.stalled.retain(|lane, _| self.holdings.get(*lane).is_some());
         view.has_no_credit = self.credit <= 0;

@@ -4,7 +4,10 @@
 //! that are asked back, in this order. A partition under another epoch is lost and then came anew: its records and
 //! cursor commits of before count no more.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use tillroll_engine::{
     group::LostWhy,
@@ -26,18 +29,27 @@ pub(super) struct Held {
     pub(super) end: Offset,
     /// What its responses look like.
     pub(super) order: Arc<Order>,
-    /// It is asked back: no more of its records.
-    pub(super) is_draining: bool,
-    /// The member wants none of its records for now.
-    pub(super) is_held_back: bool,
+    /// Why none of its records are sent; nothing while they flow.
+    pub(super) stops: BTreeSet<Stop>,
+}
+
+/// Why the records of a partition do not flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stop {
+    /// It is asked back.
+    Draining,
+    /// The member gives it back, and that is not answered.
+    GivenBack,
+    /// The member wants none of them for now.
+    HeldBack,
     /// It cannot be read.
-    pub(super) is_stalled: bool,
+    Stalled,
 }
 
 impl Held {
     /// Whether its records may be sent.
     pub(super) fn flows(&self) -> bool {
-        !self.is_draining && !self.is_held_back && !self.is_stalled
+        self.stops.is_empty()
     }
 
     /// Everything that was there when it came was sent, or will not be.
@@ -145,20 +157,29 @@ impl Holdings {
                     next: at.next,
                     end: end_of(*lane),
                     order: Arc::new(order),
-                    is_draining: false,
-                    is_held_back: false,
-                    is_stalled: false,
+                    stops: BTreeSet::new(),
                 };
                 news.assigned.push(held.assignment(*lane));
                 news.came.push(*lane);
                 held
             });
-            if at.is_draining && !held.is_draining {
-                held.is_draining = true;
+            if at.is_draining && held.stops.insert(Stop::Draining) {
                 news.revoking.push(held.assignment(*lane));
             }
         }
         news
+    }
+
+    /// Partitions that do not flow, for this reason among others.
+    pub(super) fn lanes_with(&self, stop: Stop) -> BTreeSet<Lane> {
+        self.iter().filter(|(_, held)| held.stops.contains(&stop)).map(|(lane, _)| lane).collect()
+    }
+
+    /// What could not be read is tried again.
+    pub(super) fn try_stalled(&mut self) {
+        for held in self.held.values_mut() {
+            held.stops.remove(&Stop::Stalled);
+        }
     }
 
     /// It holds nothing any more.

@@ -23,7 +23,7 @@ use tonic::Streaming;
 
 use super::{
     End, held,
-    held::{Form, Holdings},
+    held::{Form, Holdings, Stop},
     seats::Taken,
     taken_in,
 };
@@ -46,14 +46,23 @@ enum Happened {
     Sent,
     /// The member said something, or closed its half.
     Said(Option<v1::ConsumeRequest>),
-    /// A cursor commit is done, and this is its answer; a release has none.
-    Answered(Option<v1::Committed>),
+    /// A cursor commit or a release is done.
+    Answered(Done),
     /// The group is another one.
     Changed(Lsn),
     /// A partition may have records.
     Moved(Lane),
     /// Nothing was sent for a while.
     Quiet,
+}
+
+/// What became of a cursor commit or a release.
+#[derive(Default)]
+struct Done {
+    /// What is said of it; nothing of a release that was taken.
+    committed: Option<v1::Committed>,
+    /// Partitions that were to be given back, under these epochs, and stay.
+    kept: Vec<(Lane, u64)>,
 }
 
 /// Where a member is, and how it is served.
@@ -83,12 +92,14 @@ pub(super) struct Member {
     /// Bytes of records that may be sent. The last message may exceed it.
     pub(super) credit: i64,
     /// Answers to cursor commits, in their order.
-    commits: FuturesOrdered<BoxFuture<'static, Option<v1::Committed>>>,
+    commits: FuturesOrdered<BoxFuture<'static, Done>>,
     pub(super) is_caught_up: bool,
     heartbeat: Duration,
     heartbeat_at: Instant,
     /// The member promised to be heard by then.
     heard_by: Option<Instant>,
+    /// So much is open that nothing it says is taken in.
+    is_deaf: bool,
     pub(super) drain_ms: u32,
 }
 
@@ -121,6 +132,7 @@ impl Member {
             heartbeat,
             heartbeat_at: Instant::now(),
             heard_by: join.client_heartbeats.then(|| Instant::now() + heartbeat * 2),
+            is_deaf: false,
             drain_ms: joined.drain_ms,
             place,
             join,
@@ -149,8 +161,8 @@ impl Member {
                         return self.leave().await;
                     }
                 }
-                Happened::Answered(Some(committed)) => self.say(Event::Committed(committed)),
-                Happened::Sent | Happened::Answered(None) => {}
+                Happened::Answered(done) => self.done(done),
+                Happened::Sent => {}
                 Happened::Changed(lsn) => {
                     self.changed = self.place.engine.group_changed(self.place.id, lsn);
                     self.follow()?;
@@ -162,8 +174,13 @@ impl Member {
     }
 
     async fn next(&mut self) -> Result<Happened, End> {
+        let was_deaf = self.is_deaf;
+        self.is_deaf = self.outbox.len() >= OUTBOX_MAX || self.commits.len() >= COMMITS_MAX;
+        if was_deaf {
+            // What it said meanwhile was not heard.
+            self.hear();
+        }
         let (group, member) = (&self.join.group, &self.join.member_id);
-        let takes_in = self.outbox.len() < OUTBOX_MAX && self.commits.len() < COMMITS_MAX;
         Ok(tokio::select! {
             place = self.sender.reserve(), if !self.outbox.is_empty() => {
                 let place = place.map_err(|_| End::Gone)?;
@@ -172,13 +189,13 @@ impl Member {
                 }
                 Happened::Sent
             }
-            request = self.requests.message(), if takes_in => Happened::Said(taken_in(request)?),
-            Some(answer) = self.commits.next(), if !self.commits.is_empty() => Happened::Answered(answer),
+            request = self.requests.message(), if !self.is_deaf => Happened::Said(taken_in(request)?),
+            Some(done) = self.commits.next(), if !self.commits.is_empty() => Happened::Answered(done),
             lsn = &mut self.changed => Happened::Changed(lsn),
             lane = self.waiting.next() => Happened::Moved(lane),
             () = sleep_until(self.heartbeat_at) => Happened::Quiet,
             () = self.place.seat.replaced() => return Err(taken_over(group, member).into()),
-            () = heard_by(self.heard_by) => {
+            () = heard_by(self.heard_by), if !self.is_deaf => {
                 return Err(membership_ended(group, member, "it sent no heartbeat, which it had promised").into());
             }
         })
@@ -189,10 +206,22 @@ impl Member {
         self.outbox.push_back(v1::ConsumeResponse { event: Some(event) });
     }
 
-    /// A sign of life, with the ends of what is held.
+    /// A sign of life, with the ends of what is held. To a member that does not take what waits for it, one more would
+    /// say nothing.
     fn beat(&mut self) {
-        let ends = self.ends();
-        self.say(Event::Heartbeat(v1::Heartbeat { ends }));
+        if self.outbox.is_empty() {
+            let ends = self.ends();
+            self.say(Event::Heartbeat(v1::Heartbeat { ends }));
+        } else {
+            self.heartbeat_at = Instant::now() + self.heartbeat;
+        }
+    }
+
+    /// It was heard, and has its time again.
+    fn hear(&mut self) {
+        if let Some(heard_by) = &mut self.heard_by {
+            *heard_by = Instant::now() + self.heartbeat * 2;
+        }
     }
 
     pub(super) fn ends(&self) -> Vec<v1::PartitionEnd> {
@@ -210,9 +239,7 @@ impl Member {
 
     /// Does what the member says; true when it leaves.
     fn act(&mut self, request: v1::ConsumeRequest) -> Result<bool, End> {
-        if let Some(heard_by) = &mut self.heard_by {
-            *heard_by = Instant::now() + self.heartbeat * 2;
-        }
+        self.hear();
         match request.action {
             None => {
                 return Err(required("action", "action is not set, or of a kind that this broker does not know").into());
@@ -226,7 +253,9 @@ impl Member {
                 let commits = self.commits_of(commit.commits)?;
                 let answer = self.place.engine.commit_cursors(commits.clone());
                 let commit_id = commit.commit_id;
-                self.commits.push_back(Box::pin(async move { Some(committed(commit_id, &commits, answer.await)) }));
+                self.commits.push_back(Box::pin(async move {
+                    Done { committed: Some(committed(commit_id, &commits, answer.await)), kept: Vec::new() }
+                }));
             }
             Some(Action::Release(release)) => self.release(release)?,
             Some(Action::Hold(v1::Hold { assignments, held })) => self.hold(&assignments, held),
@@ -258,24 +287,38 @@ impl Member {
         let held: Vec<(Lane, u64)> = held.collect();
         for (lane, _) in &held {
             if let Some(held) = self.holdings.get_mut(*lane) {
-                held.is_draining = true;
+                held.stops.insert(Stop::GivenBack);
             }
         }
-        let asked = Release { group: self.join.group.clone(), held, commits: commits.clone(), why: LostWhy::Released };
+        let (group, kept) = (self.join.group.clone(), held.clone());
+        let asked = Release { group, held, commits: commits.clone(), why: LostWhy::Released };
         let answer = self.place.engine.release(asked);
         self.commits.push_back(Box::pin(async move {
-            let answer = answer.await;
-            answer.is_err().then(|| committed(0, &commits, answer))
+            match answer.await {
+                Ok(()) => Done::default(),
+                refused => Done { committed: Some(committed(0, &commits, refused)), kept },
+            }
         }));
         Ok(())
     }
 
+    /// Says what became of a cursor commit. A partition whose release was refused flows on.
+    fn done(&mut self, done: Done) {
+        for (lane, epoch) in done.kept {
+            if let Some(held) = self.holdings.get_mut(lane).filter(|held| held.epoch == epoch) {
+                held.stops.remove(&Stop::GivenBack);
+                self.ready.push_back(lane);
+            }
+        }
+        if let Some(committed) = done.committed {
+            self.say(Event::Committed(committed));
+        }
+    }
+
     /// Answers the cursor commits that are open, and says what is left to say.
     async fn finish(&mut self) -> Result<(), End> {
-        while let Some(answered) = self.commits.next().await {
-            if let Some(committed) = answered {
-                self.say(Event::Committed(committed));
-            }
+        while let Some(done) = self.commits.next().await {
+            self.done(done);
         }
         while let Some(response) = self.outbox.pop_front() {
             self.sender.send(Ok(Some(response))).await.map_err(|_| End::Gone)?;

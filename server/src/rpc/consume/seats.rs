@@ -4,7 +4,7 @@
 //! Nothing here is durable and nothing decides by it. The lock is held for a look or a change, never while waiting.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -41,7 +41,7 @@ pub(in crate::rpc) struct View {
     /// Partitions that cannot be read, and why.
     pub(in crate::rpc) stalled: BTreeMap<Lane, (&'static str, String)>,
     /// Partitions of which the member wants no records.
-    pub(in crate::rpc) held_back: Vec<Lane>,
+    pub(in crate::rpc) held_back: BTreeSet<Lane>,
     /// Records that were gone before they were sent, and were passed over; counted since the stream began.
     pub(in crate::rpc) passed_over: BTreeMap<Lane, u64>,
 }
