@@ -32,6 +32,13 @@ const BANNED: [(&str, &str); 6] = [
 const ALLOWED: [(&str, &str); 1] =
     [("proto/src/lib.rs", "generated code: which lints it meets changes with the generator")];
 
+/// Where a test may run on demand alone, with the reason.
+const ON_DEMAND: [(&str, &str); 3] = [
+    ("client/src/saga/tests.rs", "needs the whole year, which is not shipped"),
+    ("client/src/saga/retail/tests/year.rs", "needs the whole year, which is not shipped"),
+    ("server/tests/command/demo.rs", "needs the whole year, which is not shipped, and half an hour"),
+];
+
 /// Tests that may sleep, with the reason: none waits in the hope that something has happened meanwhile.
 const SLEEPERS: [(&str, &str); 0] = [];
 
@@ -118,8 +125,10 @@ fn banned_code(file: &Source) -> Vec<String> {
         return Vec::new();
     }
     let code = source::code(&file.text);
-    let allowed = ALLOWED.iter().any(|(path, _)| file.path == *path);
-    let banned = BANNED.iter().filter(|(word, _)| !(allowed && word.contains("[allow(")));
+    let stands_in = |list: &[(&str, &str)]| list.iter().any(|(path, _)| file.path == *path);
+    let (may_allow, may_ignore) = (stands_in(&ALLOWED), stands_in(&ON_DEMAND));
+    let may = |word: &str| (may_allow && word.contains("[allow(")) || (may_ignore && word == "#[ignore");
+    let banned = BANNED.iter().filter(|(word, _)| !may(word));
     let found = banned.flat_map(|(word, why)| code.match_indices(word).map(move |(at, _)| (at, word, why)));
     found.map(|(at, word, why)| format!("{}:{}: `{word}`: {why}", file.path, source::line_of(&code, at))).collect()
 }
@@ -182,6 +191,7 @@ fn what_is_untidy_is_found() {
     check(empty_name, "client/src/util.rs", "", 1);
     check(banned_code, "engine/src/a.rs", "fn a() { todo!() } // dbg!()", 1);
     check(banned_code, "engine/src/a.rs", "#[allow(dead_code)]\n#[ignore = \"x\"]\nfn a() {}", 2);
+    check(banned_code, "client/src/saga/tests.rs", "#[ignore = \"x\"]\n#[allow(dead_code)]\nfn a() {}", 1);
     check(banned_code, "proto/src/lib.rs", "#[allow(dead_code)]\nmod a { dbg!(1) }", 1);
     check(foreign_places, "docs/a.md", "see /tmp/x", 1);
     check(foreign_places, "tests/tests/a.rs", "see /tmp/x", 0);

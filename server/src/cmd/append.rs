@@ -6,6 +6,7 @@
 
 mod input;
 mod load;
+mod past;
 mod progress;
 mod rows;
 

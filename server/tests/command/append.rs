@@ -122,8 +122,32 @@ fn a_name_is_not_taken_for_another_file_or_topic() {
     write(&shell, "a.txt", b"1\n");
     let said = shell.run("tillroll append orders a.txt --producer loader");
     assert_eq!(said.code, 6, "{said:?}");
-    assert!(said.stderr.contains("a.txt has 1 record, fewer than the 2 that are acked"), "{said:?}");
+    assert!(said.stderr.contains("a.txt has 1 record, fewer than the 2 that are left out"), "{said:?}");
     assert_eq!(records(&shell, "orders").len(), 2);
+}
+
+/// Once a file of the same name, as of the next day, went on behind the records of the one before.
+#[test]
+fn a_name_is_not_taken_for_another_file_of_that_name_or_another_topic_of_that_name() {
+    let (shell, _broker) = Shell::with_broker();
+    shell.ok("tillroll topic create orders");
+    write(&shell, "a.csv", b"id,day\n1,one\n2,one\n3,one\n");
+    shell.ok("tillroll append orders a.csv --key-column id --producer loader");
+    write(&shell, "a.csv", b"id,day\n1,two\n2,two\n3,two\n4,two\n");
+    let said = shell.run("tillroll append orders a.csv --key-column id --producer loader");
+    assert_eq!(said.code, 6, "{said:?}");
+    let wrong = "a.csv is another file than the one before: a.csv#3 is not what was appended";
+    assert!(said.stderr.contains(wrong) && said.stderr.contains("hint: give every file"), "{said:?}");
+    assert_eq!(records(&shell, "orders").len(), 3);
+
+    shell.ok("tillroll topic delete orders --yes && tillroll topic create orders");
+    write(&shell, "b.csv", b"id\n1\n2\n3\n");
+    shell.ok("tillroll append orders b.csv --key-column id --producer other");
+    let said = shell.run("tillroll append orders a.csv --key-column id --producer loader");
+    assert_eq!(said.code, 6, "{said:?}");
+    let wrong = "topic orders was deleted and made again since producer loader appended to it";
+    assert!(said.stderr.contains(wrong) && said.stderr.contains("hint: to load it anew, give"), "{said:?}");
+    assert_eq!(records(&shell, "orders").len(), 3);
 }
 
 #[test]

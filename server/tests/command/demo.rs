@@ -1,7 +1,7 @@
 //! `tillroll demo`: real orders through real processes, with and without everything going wrong, and the proof.
 //!
-//! The cut that is shipped runs every time; `TILLROLL_RETAIL=FILE` takes the whole year, and then also asks for
-//! everything that a brutal run must reach.
+//! The cut that is shipped runs every time. The whole year, and everything that a brutal run must reach, on demand:
+//! `TILLROLL_RETAIL=FILE cargo test --release -p tillroll-server --test command year -- --ignored --nocapture`.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -59,18 +59,22 @@ fn one_invoice_after_the_other_it_comes_to_what_the_model_says() {
 /// A shop whose payment provider is away goes on taking orders, and carries all of them out when it is back.
 #[test]
 fn a_gateway_that_is_away_holds_up_no_placement() {
-    let shell = Shell::new();
-    let told = object(&shell.ok("tillroll demo --chaos none --rate 150 --gateway-down 5s -o json"));
-    assert_eq!((&told["proof"], &told["injected"]["gateway_away"]), (&json!("holds"), &json!(1)), "{told}");
-    assert_eq!((&told["injected"]["deadlines"], &told["injected"]["declines"]), (&json!(0), &json!(0)), "{told}");
-    let times = |when: &str, what: &str| {
-        told["order_placed_ack_ms"][when][what].as_f64().unwrap_or_else(|| panic!("{when} {what}: {told}"))
-    };
-    assert!(times("gateway_down", "count") >= 300.0, "{told}");
-    // The bound is that of a machine which does something else at the same time; docs/performance.md has the ratio.
-    let (calm, down) = (times("undisturbed", "p99"), times("gateway_down", "p99"));
-    assert!(down <= 2.0 * calm + 100.0, "{down} ms while the gateway is away, {calm} ms with it: {told}");
-    check_clean(&shell);
+    // A machine that does something else at the same time makes its pauses in one phase or the other, so one run of some
+    // decides; docs/performance.md has ten minutes of a quiet one.
+    let mut p99s = Vec::new();
+    while !p99s.iter().any(|(calm, down)| *down <= 2.0 * calm + 10.0) {
+        assert!(p99s.len() < 4, "p99 with the gateway and while it is away, in ms: {p99s:?}");
+        let shell = Shell::new();
+        let told = object(&shell.ok("tillroll demo --chaos none --rate 150 --gateway-down 5s -o json"));
+        assert_eq!((&told["proof"], &told["injected"]["gateway_away"]), (&json!("holds"), &json!(1)), "{told}");
+        assert_eq!((&told["injected"]["deadlines"], &told["injected"]["declines"]), (&json!(0), &json!(0)), "{told}");
+        let times = |when: &str, what: &str| {
+            told["order_placed_ack_ms"][when][what].as_f64().unwrap_or_else(|| panic!("{when} {what}: {told}"))
+        };
+        assert!(times("gateway_down", "count") >= 300.0, "{told}");
+        p99s.push((times("undisturbed", "p99"), times("gateway_down", "p99")));
+        check_clean(&shell);
+    }
 }
 
 #[test]
@@ -117,11 +121,33 @@ fn what_makes_no_sense_is_refused_at_once() {
     assert!(said.stderr.contains("nowhere.csv") && said.stderr.contains("no such file"), "{said:?}");
 }
 
+fn year() -> String {
+    std::env::var("TILLROLL_RETAIL").expect("TILLROLL_RETAIL names the whole year")
+}
+
+/// `TILLROLL_SEEDS="1 2"` takes other seeds than these ten.
 #[test]
-fn a_brutal_run_over_the_year_reaches_what_it_must() {
-    let Some(file) = std::env::var_os("TILLROLL_RETAIL") else { return };
+#[ignore = "needs TILLROLL_RETAIL, and half an hour"]
+fn brutal_runs_over_the_year_reach_what_they_must() {
+    let seeds = std::env::var("TILLROLL_SEEDS").unwrap_or_else(|_| "1 2 3 5 7 11 13 17 19 23".to_owned());
+    for seed in seeds.split_whitespace() {
+        let shell = Shell::new();
+        let line = format!("tillroll demo --chaos brutal --seed {seed} -o json --data '{}'", year());
+        let told = object(&shell.ok(&line));
+        assert_eq!((&told["proof"], &told["missed"]), (&json!("holds"), &json!([])), "{told}");
+        eprintln!("seed {seed}: {} events in {} s, {}", told["events"], told["seconds"], told["injected"]);
+    }
+}
+
+/// The figures are those of `tests/python/saga_model.py` over the whole file.
+#[test]
+#[ignore = "needs TILLROLL_RETAIL, and some minutes"]
+fn one_invoice_after_the_other_the_year_comes_to_what_the_model_says() {
     let shell = Shell::new();
-    let line = format!("tillroll demo --chaos brutal --seed 5 -o json --data '{}'", file.display());
-    let told = object(&shell.ok(&line));
-    assert_eq!((&told["proof"], &told["missed"]), (&json!("holds"), &json!([])), "{told}");
+    let told = object(&shell.ok(&format!("tillroll demo --sequential -o json --data '{}'", year())));
+    assert_eq!(told["proof"], "holds", "{told}");
+    assert_eq!(told["orders"], json!({ "whole": 14_330, "partial": 5_505, "cancelled": 126 }));
+    assert_eq!((&told["captured_pence"], &told["refunded_pence"]), (&json!(1_009_202_428), &json!(44_126_038)));
+    assert_eq!(told["returns"], json!({ "whole": 3_662, "partial": 70, "refused": 75 }));
+    assert_eq!(told["units_left"], 251_012);
 }

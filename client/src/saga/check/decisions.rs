@@ -15,6 +15,11 @@ pub(crate) fn judge(case: &Case<'_>, findings: &mut Findings) {
     let mut decisions = case.places(&order.confirmed);
     decisions.extend(case.places(&order.cancelling));
     match decisions.len() {
+        // They share a partition: it will not come behind its own end.
+        0 if !order.cancelled.is_empty() => {
+            let expected = format_args!("{} before {}", OrderCancelling::KIND, OrderCancelled::KIND);
+            findings.wrong(S4, about, &case.places(&order.cancelled), expected, "none");
+        }
         0 => {
             let expected = format_args!("{} or {}", OrderConfirmed::KIND, OrderCancelling::KIND);
             findings.missing(S4, about, &case.places(&order.placed), expected);

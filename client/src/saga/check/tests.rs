@@ -9,7 +9,7 @@ mod good;
 mod large;
 
 use super::{Invariant, Log, Subject, Terms, Verdict, judge};
-use crate::{Record, saga::payload};
+use crate::{Record, processor::Fact as _, saga::payload};
 use good::World;
 
 /// Judges with all that there is beside the log.
@@ -99,6 +99,22 @@ fn an_open_order_is_named_with_what_it_waits_for() {
     assert_eq!(verdict.open_count, 1);
     assert_eq!(verdict.open[0].about, Subject::Order("guest".into()));
     assert_eq!(verdict.open[0].waits_for, "OrderConfirmed.v1 or OrderCancelling.v1");
+}
+
+/// The last word stands behind the decision in one partition, so a decision that is not there will not come.
+#[test]
+fn a_last_word_without_a_decision_is_wrong_also_while_orders_are_open() {
+    let mut world = World::good();
+    world.events.retain(|said| {
+        said.key != "declined" || !matches!(said.fact.kind(), "OrderCancelling.v1" | "InventoryReleased.v1")
+    });
+    let is = |kind: &'static str| move |said: &&mut good::Said| said.key == "declined" && said.fact.kind() == kind;
+    let refusal = world.events.iter_mut().find(is("PaymentDeclined.v1")).expect("it is declined").id.clone();
+    world.events.iter_mut().find(is("OrderCancelled.v1")).expect("it is cancelled").causation = refusal;
+    let verdict = judge(world.log(), &Terms { allow_open: true, ..Terms::default() });
+    assert_eq!(verdict.found.get(&Invariant::S4), Some(&1), "{verdict}");
+    let said = "S4 one decision: order declined: expected OrderCancelling.v1 before OrderCancelled.v1, found none";
+    assert!(verdict.to_string().contains(said), "{verdict}");
 }
 
 #[test]

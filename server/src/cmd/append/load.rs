@@ -3,13 +3,14 @@
 use std::{fmt::Write as _, path::Path, time::Duration};
 
 use serde_json::json;
-use tillroll_client::{Client, Error, ErrorKind, Producer, Record};
+use tillroll_client::{Error, ErrorKind, Producer, Record};
 use tokio::sync::mpsc;
 
 use crate::cmd::{
     append::{
         Append,
         input::Input,
+        past::{self, Past},
         progress::{Progress, TICK},
         rows::{Plan, Rows},
     },
@@ -42,8 +43,10 @@ pub(super) async fn run(append: &Append, file: &Path, out: Out) -> Result<(), Fa
     let input = Input::open(file)?;
     let client = append.connection.connect().await?;
     let mut builder = client.producer(&append.topic);
+    let mut past = Past { records: append.skip, last: None };
     if let Some(name) = &append.producer {
-        same_source(&client, append, name, &input.source).await?;
+        past.last = past::last(&client, append, name).await?;
+        past.is_of(name, &input.source)?;
         builder = builder.name(name);
     }
     if let Some(bytes) = append.batch_bytes {
@@ -53,12 +56,15 @@ pub(super) async fn run(append: &Append, file: &Path, out: Out) -> Result<(), Fa
         builder = builder.in_flight_bytes(bytes);
     }
     let producer = builder.build().await?;
-    let skip = if append.producer.is_some() { producer.accepted_records() } else { append.skip };
+    if append.producer.is_some() {
+        past.records = producer.accepted_records();
+    }
+    let skip = past.records;
     announce(append, &input, skip, out);
 
     let mut progress = Progress::new(out, &input);
     let source = input.source.clone();
-    let mut chunks = read(append, input, skip)?;
+    let mut chunks = read(append, input, past)?;
     let end = {
         let ticks = async {
             let mut ticks = tokio::time::interval(TICK);
@@ -90,29 +96,8 @@ fn announce(append: &Append, input: &Input, skip: u64, out: Out) {
     }
 }
 
-/// A name goes on where its last append ended, which is only right when that was of the same source.
-async fn same_source(client: &Client, append: &Append, name: &str, source: &str) -> Result<(), Failure> {
-    let past = client.init_producer(Some(name), Duration::ZERO).await?;
-    let Some(batch) = past.recent.last().and_then(|last| last.batches.first()) else { return Ok(()) };
-    let hint = "give every file and topic a --producer name of its own";
-    if batch.topic != append.topic {
-        let wrong = format!("producer {name} appended to topic {} before, not to {}", batch.topic, append.topic);
-        return Err(Failure::new(Code::Conflict, wrong).hint(hint));
-    }
-    let reader = client.reader(&batch.topic).partitions([batch.partition]);
-    let mut reader = reader.resume(batch.partition, batch.base_offset).limit(1).open().await?;
-    match reader.next().await.transpose()? {
-        Some(last) if last.record.source != source => {
-            let before = if last.record.source.is_empty() { "other records" } else { &last.record.source };
-            let wrong = format!("producer {name} appended {before} before, not {source}");
-            Err(Failure::new(Code::Conflict, wrong).hint(hint))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Starts the thread that reads and parses.
-fn read(append: &Append, input: Input, skip: u64) -> Result<mpsc::Receiver<Chunk>, Failure> {
+fn read(append: &Append, input: Input, past: Past) -> Result<mpsc::Receiver<Chunk>, Failure> {
     let plan = Plan {
         source: input.source,
         key_column: append.key_column.clone(),
@@ -133,7 +118,7 @@ fn read(append: &Append, input: Input, skip: u64) -> Result<mpsc::Receiver<Chunk
             }
         };
         loop {
-            let (chunk, last) = next_chunk(&mut rows, chunk_records, skip);
+            let (chunk, last) = next_chunk(&mut rows, chunk_records, &past);
             for part in chunk {
                 if sender.blocking_send(part).is_err() {
                     return;
@@ -149,18 +134,23 @@ fn read(append: &Append, input: Input, skip: u64) -> Result<mpsc::Receiver<Chunk
 }
 
 /// The next records, and whether they are the last. What was read before a bad line is sent all the same.
-fn next_chunk(rows: &mut Rows, chunk_records: usize, skip: u64) -> (Vec<Chunk>, bool) {
+fn next_chunk(rows: &mut Rows, chunk_records: usize, past: &Past) -> (Vec<Chunk>, bool) {
     let mut records = Vec::with_capacity(chunk_records);
     while records.len() < chunk_records {
         match rows.next() {
-            Ok(Some(_)) if rows.records() <= skip => {}
+            Ok(Some(record)) if rows.records() == past.records => {
+                if let Err(failure) = past.ends_with(&record) {
+                    return (vec![Err(failure)], true);
+                }
+            }
+            Ok(Some(_)) if rows.records() < past.records => {}
             Ok(Some(record)) => records.push(record),
-            Ok(None) if rows.records() < skip => {
+            Ok(None) if rows.records() < past.records => {
                 let wrong = format!(
-                    "{} has {}, fewer than the {} that are acked",
+                    "{} has {}, fewer than the {} that are left out",
                     rows.source(),
                     counted(rows.records(), "record"),
-                    count(skip)
+                    count(past.records)
                 );
                 return (vec![Err(Failure::new(Code::Conflict, wrong).hint("is it the same file as before?"))], true);
             }

@@ -42,7 +42,7 @@ pub(super) struct Seen {
     decided_by: HashSet<(String, String)>,
     /// Orders that were placed once more.
     pub(super) placed_again: u64,
-    /// Payments that were declined.
+    /// Payments that the gateway declined.
     pub(super) declines: u64,
     /// Captures below what was authorised.
     pub(super) captures_below: u64,
@@ -112,7 +112,8 @@ impl Seen {
                 self.decided_by.extend(decision.requests.into_iter().map(|request| (key.to_owned(), request)));
             }
             Event::PaymentAuthorized(paid) => (course.authorized, course.authorized_us) = (Some(paid.amount), time_us),
-            Event::PaymentDeclined(_) => self.declines += 1,
+            // Without a key the gateway was not asked: the order was being cancelled already.
+            Event::PaymentDeclined(declined) => self.declines += u64::from(declined.key.is_some()),
             Event::PaymentCaptured(paid) => {
                 self.captures_below += u64::from(course.authorized.is_some_and(|amount| paid.amount < amount));
             }
