@@ -21,6 +21,7 @@ use super::{
 use crate::refusal::{Facts, of_refusal, of_transport, required, stopping};
 
 mod held;
+mod sent;
 mod seats;
 mod member;
 mod flow;

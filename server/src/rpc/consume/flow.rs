@@ -51,6 +51,8 @@ impl Member {
             self.ready = self.holdings.iter().map(|(lane, _)| lane).collect();
         }
         for lane in news.came {
+            // What was sent under an older epoch counts no more.
+            self.place.seat.view().sent.remove(&lane);
             if !self.ready.contains(&lane) {
                 self.ready.push_back(lane);
             }
@@ -128,7 +130,7 @@ impl Member {
             self.credit = self.credit.saturating_sub(bytes);
         }
         let mut view = self.place.seat.view();
-        view.sent.insert(lane, (Offset(batch.next_offset), now_us));
+        view.sent.entry(lane).or_default().note(Offset(batch.next_offset), now_us);
         view.stalled.remove(&lane);
         view.has_no_credit = self.credit <= 0;
         drop(view);

@@ -9,10 +9,12 @@ use std::{
 };
 
 use tillroll_engine::{
-    id::{GroupId, Lane, Offset},
+    id::{GroupId, Lane},
     presence::Attendance,
 };
 use tokio_util::sync::CancellationToken;
+
+use super::sent::Sent;
 
 /// A process of a member.
 type Who = (GroupId, String, String);
@@ -36,8 +38,8 @@ pub(in crate::rpc) struct Seat {
 pub(in crate::rpc) struct View {
     /// It has records, and no credit to send them.
     pub(in crate::rpc) has_no_credit: bool,
-    /// By partition: the next offset to send, and when it was last sent, in microseconds.
-    pub(in crate::rpc) sent: BTreeMap<Lane, (Offset, i64)>,
+    /// By partition: what was sent, and when.
+    pub(in crate::rpc) sent: BTreeMap<Lane, Sent>,
     /// Partitions that cannot be read, and why.
     pub(in crate::rpc) stalled: BTreeMap<Lane, (&'static str, String)>,
     /// Partitions of which the member wants no records.

@@ -5,7 +5,7 @@
 
 use tillroll_engine::{
     group::{Mode, Rule},
-    id::{Lane, Offset, TopicId},
+    id::{Lane, TopicId},
     request::Extent,
     table::group::{CursorRow, GroupRow},
 };
@@ -59,6 +59,9 @@ fn finding(reason: &str, text: String, next_step: &str) -> Finding {
 fn summary(look: &Look<'_>, findings: &[Finding], behind: usize) -> String {
     let name = &look.row.name;
     match findings.first() {
+        Some(Finding { topic, partition: Some(partition), text, .. }) => {
+            format!("group {name}: {topic}/{partition}: {text}")
+        }
         Some(first) => format!("group {name}: {}", first.text),
         None if look.row.config.mode == Mode::Manual => {
             format!("group {name} is manual, with {behind} partitions behind: whoever reads commits by compare and set")
@@ -162,10 +165,10 @@ fn held_up(look: &Look<'_>, lane: Lane, at: &CursorRow) -> Option<(&'static str,
         let text = format!("member {holder} holds it back");
         return Some(("HELD_BACK", text, "look what the member waits for".to_owned()));
     }
-    let (sent, sent_us) = view.sent.get(&lane).copied().unwrap_or((Offset(0), 0));
-    let since_us = look.now_us - sent_us.max(at.committed_us);
-    if sent > at.next && since_us > WORKS_FOR_US {
-        let (count, seconds) = (sent.since(at.next), since_us / 1_000_000);
+    let sent = view.sent.get(&lane)?;
+    let since_us = look.now_us - sent.since_us(at.next)?.max(at.committed_us);
+    if since_us > WORKS_FOR_US {
+        let (count, seconds) = (sent.until().since(at.next), since_us / 1_000_000);
         let text = format!("member {holder} has {count} records from offset {} on, for {seconds} s", at.next);
         return Some(("WORKING", text, "look what the member does with its records".to_owned()));
     }

@@ -1,6 +1,6 @@
 use tillroll_engine::{
     group::{BelowHead, GroupConfig, Rule},
-    id::{GroupId, Partition, TopicId},
+    id::{GroupId, Offset, Partition, TopicId},
     journal::group_op::{GroupCreate, GroupOp, GroupSettings},
     request::Start,
 };
@@ -110,10 +110,18 @@ fn what_holds_a_partition_up_is_named() {
         change(&mut view);
         view
     };
-    let working = view(|view| view.sent = [(lane(0), (Offset(9), NOW_US - 60_000_000))].into());
+    // That it is sent more meanwhile does not make it look busy.
+    let working = view(|view| {
+        let sent = view.sent.entry(lane(0)).or_default();
+        sent.note(Offset(6), NOW_US - 60_000_000);
+        sent.note(Offset(9), NOW_US - 1_000_000);
+    });
     let (found, summary) = check(&row, 0, 9, Some(&working));
     assert_eq!(found, ["WORKING"]);
-    assert_eq!(summary, "group mailer: member a has 4 records from offset 5 on, for 60 s");
+    assert_eq!(summary, "group mailer: orders/0: member a has 4 records from offset 5 on, for 60 s");
+    let fresh = view(|view| view.sent.entry(lane(0)).or_default().note(Offset(9), NOW_US - 1_000_000));
+    let (found, summary) = check(&row, 0, 9, Some(&fresh));
+    assert_eq!((found.len(), summary.as_str()), (0, "group mailer is reading, with 1 partitions behind"));
     let damaged = view(|view| view.stalled = [(lane(0), ("DATA_DAMAGED", "5 to 7".to_owned()))].into());
     assert_eq!(check(&row, 0, 9, Some(&damaged)).0, ["DATA_DAMAGED"]);
     let held_back = view(|view| view.held_back = [lane(0)].into());
