@@ -3,7 +3,7 @@
 //! proven from the log.
 //!
 //! [`stage`] is the processes, [`chaos`] what goes wrong, [`placing`] how the placements fared meanwhile, [`seen`] what
-//! happened, [`told`] what is said of it. The proof is that of `tillroll saga check`; when it fails, or a brutal run
+//! happened, [`ending`] what came of it, [`told`] what is said of it. The proof is that of `tillroll saga check`; when it fails, or a brutal run
 //! did not reach what it must, the exit code is 1.
 
 mod process;
@@ -11,6 +11,7 @@ mod stage;
 mod chaos;
 mod placing;
 mod seen;
+mod ending;
 mod told;
 
 use std::{
@@ -40,6 +41,7 @@ use crate::cmd::{
     time,
 };
 use chaos::{Chaos, Level};
+use ending::Ending;
 use placing::Placements;
 use seen::Seen;
 use stage::{Setting, Stage};
@@ -114,7 +116,7 @@ pub(crate) async fn run(demo: Demo, out: Out) -> Result<(), Failure> {
     let verdict = prove(&stage, &shop).await?;
     let seen = Seen::read(&stage.client).await?;
     let counts = gateway_counts(&stage).await?;
-    let ending = told::Ending {
+    let ending = Ending {
         level,
         seconds: began.elapsed().as_secs_f64(),
         verdict,

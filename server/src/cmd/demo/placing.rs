@@ -25,6 +25,7 @@ struct Known {
 }
 
 /// Times of placements, in order of length.
+#[derive(Default)]
 pub(super) struct Taken {
     /// Before something went away.
     pub(super) undisturbed: Vec<Duration>,

@@ -199,6 +199,22 @@ fn ms(times: &Histogram<u64>, share: f64) -> f64 {
 }
 
 #[cfg(test)]
+impl Seen {
+    /// So many orders with a success that came too late, and so many cancel requests that won and that lost.
+    pub(super) fn of_cancels(late: usize, won: usize, lost: usize) -> Self {
+        let mut seen = Self::new().expect("a histogram");
+        for number in 0..late {
+            let course = Course { is_cancelling: true, is_late: true, ..Course::default() };
+            seen.orders.insert(number.to_string(), course);
+        }
+        let request = |number: usize| ("order".to_owned(), number.to_string());
+        seen.cancels = (0..won + lost).map(request).collect();
+        seen.decided_by = (0..won).map(request).collect();
+        seen
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
