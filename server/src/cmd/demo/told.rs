@@ -169,7 +169,8 @@ fn injected(ending: &Ending, total: &Report) -> String {
         row("timeouts after charging", gateway.timed_out, format!("{} asked again by key", count(gateway.repeated))),
         row("reports late, twice or out of order", misreports, "taken as they come".to_owned()),
         row("declines", seen.declines, "orders cancelled".to_owned()),
-        row("deadlines", seen.deadlines, format!("{} successes came too late", count(seen.late_successes()))),
+        row("deadlines", seen.deadlines, "orders cancelled".to_owned()),
+        row("successes after a cancellation", seen.late_successes(), "given back".to_owned()),
         row("appends of unknown outcome", total.duplicates, "found in the log by their retry".to_owned()),
         row("orders placed twice", seen.placed_again, "nothing happened twice".to_owned()),
     ];
