@@ -20,7 +20,7 @@ mod bench;
 mod saga;
 mod demo;
 
-use std::{future::Future, process::ExitCode};
+use std::{fmt::Display, future::Future, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use tillroll_client::{Client, ErrorKind};
@@ -143,6 +143,14 @@ fn client(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure
     // A thread that still waits for standard input would otherwise keep the process.
     runtime.shutdown_background();
     done
+}
+
+/// An option that may be repeated has each value once.
+fn each_once<T: PartialEq + Display>(what: &str, values: &[T]) -> Result<(), Failure> {
+    let twice = values.iter().enumerate().find(|(index, value)| values[..*index].contains(value));
+    twice.map_or(Ok(()), |(_, value)| {
+        Err(Failure::usage(format!("--{what} {value} is there twice")).hint(format!("name each {what} once")))
+    })
 }
 
 /// Ends the work at Ctrl-C, and when the process is asked to end: what it started is ended with it.

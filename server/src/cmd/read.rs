@@ -13,7 +13,7 @@ use clap::Args;
 use tillroll_client::{Client, Event, Position, Reader, ReaderBuilder};
 
 use crate::cmd::{
-    Connection, TRIES_ON,
+    Connection, TRIES_ON, each_once,
     fail::{Code, Failure},
     interrupt,
     out::{Format, Out, counted, reader_left},
@@ -68,6 +68,7 @@ pub(crate) async fn run(read: Read, out: Out) -> Result<(), Failure> {
     if read.follow && out.format == Format::Json {
         return Err(Failure::usage("a JSON document has an end, and -f has none").hint("use -o jsonl"));
     }
+    each_once("partition", &read.partition)?;
     let newest = read.newest();
     if newest.is_some_and(|count| count > NEWEST_MAX) {
         return Err(Failure::usage(format!("-n alone keeps the records in memory: at most {NEWEST_MAX}"))

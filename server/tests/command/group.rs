@@ -203,6 +203,7 @@ fn cursors_are_set_only_by_whoever_says_yes_and_the_records_are_always_counted()
         ("mailer --topic order --to latest", 3, "order", "did you mean orders?"),
         ("nobody --topic orders --to latest", 3, "nobody", "hint: all groups are listed by: tillroll group list"),
         ("mailer --topic orders", 2, "--to <PLACE>", "Usage"),
+        ("mailer --topic orders --partition 0 --partition 0 --to latest", 2, "--partition 0 is there twice\n", "once"),
         ("mailer --topic orders --to 7", 2, "offset:N", ""),
     ] {
         refused(&shell, &format!("tillroll group set-cursor {rest} --yes"), code, error, hint);

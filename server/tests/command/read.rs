@@ -89,8 +89,11 @@ fn a_reader_of_the_output_may_leave_while_nothing_comes() {
 fn a_partition_that_is_named_twice_is_refused() {
     let (shell, _broker) = filled();
     let said = shell.run("tillroll read orders --partition 1 --partition 1");
-    assert_eq!((said.code, said.stdout.as_str()), (4, ""), "{said:?}");
-    assert!(said.stderr.contains("partitions[1] is 1 a second time; name each partition once"), "{said:?}");
+    assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{said:?}");
+    let expected = "error: --partition 1 is there twice\nhint: name each partition once\n";
+    assert_eq!(said.stderr, expected);
+    let said = Shell::new().run("tillroll read orders --partition 1 --partition 1");
+    assert_eq!((said.code, said.stderr.as_str()), (2, expected), "no server is asked");
 }
 
 /// What a command says, line by line, until one begins so.

@@ -8,7 +8,7 @@ use serde_json::json;
 use tillroll_client::{AssignmentRule, BelowHead, Client, Error, GroupMode, GroupOptions, Position};
 
 use super::shown;
-use crate::cmd::{fail::Failure, out::Out, read::place, time};
+use crate::cmd::{each_once, fail::Failure, out::Out, read::place, time};
 
 pub(super) const EXAMPLES: &str = "Examples:
   tillroll group create mailer --topic orders --from earliest --rule spread
@@ -88,10 +88,7 @@ impl From<Below> for BelowHead {
 
 /// Runs `tillroll group create`.
 pub(super) async fn run(client: &Client, create: Create, out: Out) -> Result<(), Failure> {
-    let twice = create.topic.iter().enumerate().find(|(index, topic)| create.topic[..*index].contains(topic));
-    if let Some((_, topic)) = twice {
-        return Err(Failure::usage(format!("--topic {topic} is there twice")).hint("name each topic once"));
-    }
+    each_once("topic", &create.topic)?;
     // The command line has one of the two.
     let mode = create.rule.map_or(GroupMode::Manual, |rule| GroupMode::Members(rule.into()));
     let mut options = GroupOptions::new(create.topic.clone(), mode, create.from);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tillroll_client::{Client, CursorMove, Error, GroupInfo, Position, SetCursors};
 
 use crate::cmd::{
-    confirm,
+    confirm, each_once,
     fail::{Code, Failure},
     out::{Format, Out, counted, table},
     read::place,
@@ -51,6 +51,7 @@ pub(super) struct SetCursor {
 
 /// Runs `tillroll group set-cursor`.
 pub(super) async fn run(client: &Client, set: SetCursor, out: Out) -> Result<(), Failure> {
+    each_once("partition", &set.partition)?;
     let (groups, name, topic) = (client.groups(), set.name.as_str(), set.topic.as_str());
     let asked = SetCursors::new(topic, set.to)
         .partitions(set.partition)
