@@ -10,7 +10,7 @@ pub(super) mod printer;
 mod shown;
 
 use clap::Args;
-use tillroll_client::{Client, Event, Position, Reader, ReaderBuilder};
+use tillroll_client::{Client, Error, Event, Position, Reader, ReaderBuilder};
 
 use crate::cmd::{
     Connection, TRIES_ON, each_once,
@@ -131,16 +131,16 @@ async fn print(
     let Some(count) = newest else {
         let reader = read.reader(client).from(read.from.unwrap_or(Position::Earliest));
         let reader = read.count.map_or(reader.clone(), |count| reader.limit(count));
-        let mut reader = reader.open().await?;
+        let mut reader = reader.open().await.map_err(refused)?;
         print_all(&mut reader, printer, out).await?;
         return Ok(read.count.is_some_and(|count| printer.records >= count));
     };
     // With a key, nobody knows how far back its last records are.
     let from = if read.key.is_some() { Position::Earliest } else { Position::Last(count) };
-    let mut reader = read.reader(client).from(from).open().await?;
+    let mut reader = read.reader(client).from(from).open().await.map_err(refused)?;
     let mut kept = Newest::new(count);
     while let Some(event) = reader.next_event().await {
-        match event? {
+        match event.map_err(refused)? {
             Event::Batch(batch) => {
                 for received in batch {
                     kept.take(received?);
@@ -162,7 +162,7 @@ async fn print(
 
 async fn print_all(reader: &mut Reader, printer: &mut Printer, out: Out) -> Result<(), Failure> {
     while let Some(event) = reader.next_event().await {
-        match event? {
+        match event.map_err(refused)? {
             Event::Batch(batch) => {
                 for received in batch {
                     printer.print(&received?)?;
@@ -177,6 +177,10 @@ async fn print_all(reader: &mut Reader, printer: &mut Printer, out: Out) -> Resu
         }
     }
     Ok(())
+}
+
+fn refused(error: Error) -> Failure {
+    place::beyond_end(&error, "--from").unwrap_or_else(|| error.into())
 }
 
 /// A read that has to wait for its broker says so.

@@ -39,6 +39,13 @@ fn where_it_starts_and_what_it_leaves_out() {
     assert!(of_partition.iter().any(|value| value == "7") && of_partition.len() < 9 || of_partition.len() == 9);
     let said = shell.run(&format!("tillroll read orders --partition {place} --from offset:1000"));
     assert_eq!(said.code, 4, "{said:?}");
+    // One offset is meant for all partitions, and one of them does not have it.
+    let said = shell.run("tillroll read orders --from offset:9");
+    assert_eq!((said.code, said.stdout.as_str()), (4, ""), "{said:?}");
+    assert!(said.stderr.contains(" ends at offset ") && said.stderr.starts_with("error: orders/"), "{said:?}");
+    let hint =
+        "has no offset 9 yet\nhint: name an offset that each has, or --partition; the end of each is --from latest";
+    assert!(said.stderr.contains(hint), "{said:?}");
 }
 
 #[test]

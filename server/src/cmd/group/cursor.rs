@@ -58,7 +58,7 @@ pub(super) async fn run(client: &Client, set: SetCursor, out: Out) -> Result<(),
         .with_members(set.with_members)
         .reason(set.reason.unwrap_or_default());
     if set.dry_run || !set.yes {
-        let moves = groups.set_cursors(name, asked.clone().dry_run(true)).await.map_err(beyond_end)?;
+        let moves = groups.set_cursors(name, asked.clone().dry_run(true)).await.map_err(refused)?;
         let holders = if set.with_members { None } else { holders(&groups.get(name).await?, topic, &moves) };
         if set.dry_run {
             let words = format!("nothing is changed: group {name} would {} of {topic}", effect(&moves));
@@ -76,7 +76,7 @@ pub(super) async fn run(client: &Client, set: SetCursor, out: Out) -> Result<(),
         let doing = format!("having group {name} {effect} of {topic}");
         confirm::by_name(&doing, &format!("{all}\nhave group {name} {effect} of {topic}"), name).await?;
     }
-    let moves = groups.set_cursors(name, asked).await.map_err(beyond_end)?;
+    let moves = groups.set_cursors(name, asked).await.map_err(refused)?;
     let words = format!("{} of group {name} set, to {} of {topic}", cursors(&moves), effect(&moves));
     show(&words, (name, topic, false), &moves, out)
 }
@@ -92,18 +92,8 @@ fn holders(group: &GroupInfo, topic: &str, moves: &[CursorMove]) -> Option<Strin
     (!holders.is_empty()).then(|| holders.into_iter().collect::<Vec<_>>().join(" "))
 }
 
-/// Which partition it is that has no such offset: the same one goes to all of them.
-fn beyond_end(error: Error) -> Failure {
-    let (topic, partition) = (error.metadata().get("topic"), error.number("partition"));
-    let (offset, end) = (error.number("offset"), error.number("end"));
-    match (error.reason(), topic, partition, offset, end) {
-        (Some("OFFSET_BEYOND_END"), Some(topic), Some(partition), Some(offset), Some(end)) => {
-            let message = format!("{topic}/{partition} ends at offset {end}, and has no offset {offset} yet");
-            let hint = "name an offset that each has, or --partition; the end of each is --to latest";
-            Failure::from(error.clone()).message(message).hint(hint)
-        }
-        _ => Failure::of_existing(error),
-    }
+fn refused(error: Error) -> Failure {
+    place::beyond_end(&error, "--to").unwrap_or_else(|| Failure::of_existing(error))
 }
 
 const COLUMNS: [&str; 5] = ["partition", "from_offset", "to_offset", "skipped_records", "repeated_records"];

@@ -1,9 +1,9 @@
 //! Where a reader starts, as it is written on the command line.
 
 use jiff::Timestamp;
-use tillroll_client::Position;
+use tillroll_client::{Error, Position};
 
-use crate::cmd::time;
+use crate::cmd::{fail::Failure, time};
 
 /// `earliest`, `latest`, `offset:N`, `append-time:T` or `last:N`.
 pub(in crate::cmd) fn parse(text: &str) -> Result<Position, String> {
@@ -39,6 +39,18 @@ pub(in crate::cmd) fn show(position: Position) -> String {
         Position::Last(count) => format!("last:{count}"),
         _ => "unknown".to_owned(),
     }
+}
+
+/// Which partition it is that has no such offset: the same one goes to all of them. None for any other error.
+pub(in crate::cmd) fn beyond_end(error: &Error, option: &str) -> Option<Failure> {
+    if error.reason() != Some("OFFSET_BEYOND_END") {
+        return None;
+    }
+    let (topic, partition) = (error.metadata().get("topic")?, error.number("partition")?);
+    let (offset, end) = (error.number("offset")?, error.number("end")?);
+    let message = format!("{topic}/{partition} ends at offset {end}, and has no offset {offset} yet");
+    let hint = format!("name an offset that each has, or --partition; the end of each is {option} latest");
+    Some(Failure::from(error.clone()).message(message).hint(hint))
 }
 
 #[cfg(test)]
