@@ -64,6 +64,8 @@ pub(crate) struct Consume {
 
 /// How long nothing has come before it is looked up why, the first time and then again and again.
 const QUIET: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
+/// What became of a topic.
+const ANOTHER: &str = "is gone; one that is made under its name is another topic";
 /// Members that are named in a line.
 const NAMED_MAX: usize = 8;
 
@@ -90,7 +92,7 @@ pub(crate) async fn run(consume: Consume, out: Out) -> Result<(), Failure> {
         signal = signals.next() => std::process::exit(128 + signal),
     };
     let done = tokio::select! {
-        done = print(&consume, &client, &mut consumer, (&mut printer, out)) => done.map(|()| Code::Ok),
+        done = print(&consume, &client, &mut consumer, (&mut printer, out)) => done,
         signal = signals.next() => Ok(stopped_by(signal)),
         () = reader_left() => Ok(Code::Ok),
     };
@@ -100,6 +102,8 @@ pub(crate) async fn run(consume: Consume, out: Out) -> Result<(), Failure> {
         second = signals.next(), if done.is_ok() => std::process::exit(128 + second),
         else => Ok(()),
     };
+    // What was not committed of a topic that is gone is nobody's loss.
+    let done = if done == Ok(Code::NotFound) { Err(consume.reads_nothing()) } else { done };
     let code = match done {
         Ok(code) => code,
         Err(failure) => {
@@ -155,23 +159,28 @@ impl Consume {
 
     /// A member would get something from it.
     fn check_readable(&self, group: &GroupInfo, out: Out) -> Result<(), Failure> {
-        let (name, topics) = (&self.group, group.topics.join(" "));
+        let name = &self.group;
         if group.mode == GroupMode::Manual {
             let hint =
                 "its cursors are moved by compare and set; consume takes a group that is made with --rule spread";
             return Err(Failure::new(Code::Refused, format!("group {name} is manual: it has no members")).hint(hint));
         }
         let gone: Vec<&str> = group.topics.iter().map(String::as_str).filter(|topic| !reads(group, topic)).collect();
-        let another = "is gone; one that is made under its name is another topic";
         if group.cursors.is_empty() {
-            let failure = Failure::new(Code::NotFound, format!("group {name} reads nothing: {topics} {another}"));
-            let again = format!("tillroll consume {topics} --group {name} --from earliest");
-            return Err(failure.hint(format!("to begin anew: tillroll group delete {name} --yes && {again}")));
+            return Err(self.reads_nothing());
         }
         for topic in gone {
-            out.say(format!("group {name} does not read {topic} any more: it {another}"));
+            out.say(format!("group {name} does not read {topic} any more: it {ANOTHER}"));
         }
         Ok(())
+    }
+
+    /// Every topic of the group is gone. Its topics are those that were asked for.
+    fn reads_nothing(&self) -> Failure {
+        let (name, topics) = (&self.group, self.topic.join(" "));
+        let failure = Failure::new(Code::NotFound, format!("group {name} reads nothing: {topics} {ANOTHER}"));
+        let again = format!("tillroll consume {topics} --group {name} --from earliest");
+        failure.hint(format!("to begin anew: tillroll group delete {name} --yes && {again}"))
     }
 
     /// What ended the member. A process that is taken over has nothing to mend and nothing to try again.
@@ -197,24 +206,21 @@ fn why_quiet(group: &GroupInfo, member: &str) -> Option<String> {
     if let Some(reason) = &group.paused {
         return Some(format!("paused: {reason}"));
     }
-    if group.cursors.is_empty() {
-        return Some(format!("nothing to read: {} is gone", group.topics.join(" ")));
-    }
     let holders: Option<BTreeSet<&str>> = group.cursors.iter().map(|at| at.holder.as_deref()).collect();
     let others = holders.filter(|holders| !holders.contains(member))?;
     let named = others.into_iter().take(NAMED_MAX).collect::<Vec<_>>().join(" ");
     Some(format!("stands by: all partitions are with {named}"))
 }
 
-/// Prints until enough is printed.
+/// Prints until enough is printed, or there is nothing left to read.
 async fn print(
     consume: &Consume,
     client: &Client,
     consumer: &mut Consumer,
     (printer, out): (&mut Printer, Out),
-) -> Result<(), Failure> {
+) -> Result<Code, Failure> {
     if consume.count == Some(0) {
-        return Ok(());
+        return Ok(Code::Ok);
     }
     let ([mut quiet, then], mut said) = (QUIET, None);
     loop {
@@ -223,13 +229,16 @@ async fn print(
             group = look(client, &consume.group, quiet) => {
                 quiet = then;
                 let Some(group) = group else { continue };
+                if group.cursors.is_empty() {
+                    return Ok(Code::NotFound);
+                }
                 let why = why_quiet(&group, consumer.member_id());
                 why.iter().filter(|_| why != said).for_each(|why| out.say(why));
                 said = why;
                 continue;
             }
         };
-        let Some(event) = event else { return Ok(()) };
+        let Some(event) = event else { return Ok(Code::Ok) };
         match event.map_err(|error| consume.ended(consumer, error))? {
             ConsumerEvent::Batch(mut batch) => {
                 let mut last = None;
@@ -246,11 +255,17 @@ async fn print(
                     drop(last.commit());
                 }
                 if consume.count.is_some_and(|count| printer.records >= count) {
-                    return Ok(());
+                    return Ok(Code::Ok);
                 }
             }
-            ConsumerEvent::CaughtUp if consume.until_caught_up => return Ok(()),
-            event => tell(event, out),
+            ConsumerEvent::CaughtUp if consume.until_caught_up => return Ok(Code::Ok),
+            event => {
+                if matches!(&event, ConsumerEvent::Lost { reason: LostReason::TopicDeleted, .. }) {
+                    // Perhaps it was the last one.
+                    quiet = Duration::ZERO;
+                }
+                tell(event, out);
+            }
         }
     }
 }

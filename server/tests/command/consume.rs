@@ -106,6 +106,35 @@ fn a_member_that_gets_nothing_says_why() {
     assert_eq!(end("the newer one's end", &mut newer).code(), Some(0));
 }
 
+/// A member that waits for ever would be taken for one that is caught up.
+#[test]
+fn a_member_whose_last_topic_is_deleted_ends_and_says_how_to_begin_anew() {
+    let (shell, _broker) = filled();
+    shell.ok("tillroll topic create payments --partitions 1");
+    let words = ["consume", "orders", "payments", "--group", "mailer", "--from", "earliest"];
+    let mut member = shell.spawn(&words);
+    let mut told = BufReader::new(member.stderr.take().expect("piped"));
+    said(&member, &mut told, 2);
+    let mut output = BufReader::new(member.stdout.take().expect("piped"));
+    printed(&member, &mut output, 30);
+    shell.ok("tillroll topic delete orders --yes");
+    let lost = "lost orders/0 orders/1 orders/2: the topic is deleted\n";
+    assert_eq!(said(&member, &mut told, 1), lost);
+    shell.ok("tillroll append payments --value paid -q");
+    assert!(printed(&member, &mut output, 1).ends_with("paid\n"), "it goes on with the other one");
+    shell.ok("tillroll topic delete payments --yes");
+    assert_eq!(end("its end", &mut member).code(), Some(3));
+    let ending = said(&member, &mut told, 4);
+    let anew = "tillroll group delete mailer --yes && tillroll consume orders payments --group mailer --from earliest";
+    let expected = format!(
+        "lost payments/0: the topic is deleted\n31 records printed\nerror: group mailer reads nothing: orders payments \
+         is gone; one that is made under its name is another topic\nhint: to begin anew: {anew}\n"
+    );
+    assert_eq!(ending, expected);
+    shell.ok("tillroll topic create orders && tillroll topic create payments");
+    shell.ok(&format!("{anew} --until-caught-up"));
+}
+
 #[test]
 fn what_is_printed_is_committed_and_does_not_come_again() {
     let (shell, _broker) = filled();
