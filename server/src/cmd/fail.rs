@@ -96,6 +96,16 @@ impl Failure {
         Self::plain(format!("{attempted}: {}", error.to_string().to_lowercase()))
     }
 
+    /// Why an address could not be had. A port in use is whoever's it is: a conflict, which another address solves.
+    pub(crate) fn listening(attempted: impl fmt::Display, error: &io::Error, (holder, option): (&str, &str)) -> Self {
+        let failure = Self::io(attempted, error);
+        if error.kind() != io::ErrorKind::AddrInUse {
+            return failure;
+        }
+        let hint = format!("another program{holder} has the port: choose another with {option}");
+        Self { code: Code::Conflict, ..failure.hint(hint) }
+    }
+
     /// Writes the lines to standard error and gives the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         if !self.message.is_empty() {

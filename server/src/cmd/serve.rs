@@ -26,6 +26,8 @@ use crate::cmd::{
 
 /// Fewer descriptors than this are warned of.
 const DESCRIPTORS_MIN: u64 = 4_096;
+/// Who may have its port, and what names another one.
+const HAS_PORT: (&str, &str) = (", perhaps a broker,", "--listen");
 /// How often it is looked whether writes are off.
 const POISON_LOOK: Duration = Duration::from_secs(1);
 
@@ -132,7 +134,7 @@ fn broker(
         let signals = Signals::new()?;
         let server = Server::bind(listen, running.engine.clone(), ServerSettings::default())
             .await
-            .map_err(|error| occupied(listen, &error))?;
+            .map_err(|error| Failure::listening(format!("listening on {listen}"), &error, HAS_PORT))?;
         let address = server.local_addr().map_err(|error| Failure::io("asking for the address", &error))?;
         // Others wait for this line, so it is written even when quiet.
         say(&format!("listening on {address}"));
@@ -214,16 +216,5 @@ fn refused(data: &Path, error: &OpenError) -> Failure {
     match text.split_once("; ") {
         Some((what, next)) => Failure::new(code, what).hint(next),
         None => Failure::new(code, text),
-    }
-}
-
-/// Why the address could not be had.
-fn occupied(listen: SocketAddr, error: &std::io::Error) -> Failure {
-    let failure = Failure::new(Code::Conflict, format!("listening on {listen}: {}", error.to_string().to_lowercase()));
-    match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            failure.hint("another program, perhaps a broker, has the port: choose another with --listen")
-        }
-        _ => Failure::io(format!("listening on {listen}"), error),
     }
 }

@@ -171,7 +171,8 @@ fn payment_hears_reports_where_it_is_told_to() {
     assert!(end("the service's end", &mut child).success());
     let occupied = TcpListener::bind(&address).expect("it has let go of it");
     let said = shell.run(&format!("tillroll saga run payment --gateway 127.0.0.1:1 --callbacks {address}"));
-    assert_eq!(said.code, 1, "{said:?}");
+    assert_eq!(said.code, 6, "{said:?}");
     assert!(said.stderr.contains(&format!("listening for reports on {address}")), "{said:?}");
+    assert!(said.stderr.contains("hint: another program has the port: choose another with --callbacks\n"), "{said:?}");
     drop(occupied);
 }

@@ -48,7 +48,9 @@ pub(crate) async fn run(gateway: Gateway, out: Out) -> Result<(), Failure> {
     log::start();
     let mut signals = Signals::new()?;
     let listener = TcpListener::bind(gateway.listen).await;
-    let listener = listener.map_err(|error| Failure::io(format!("listening on {}", gateway.listen), &error))?;
+    let listener = listener.map_err(|error| {
+        Failure::listening(format!("listening on {}", gateway.listen), &error, (", perhaps a gateway,", "--listen"))
+    })?;
     let settings = ServerSettings {
         behaviour: gateway.behaviour.clone(),
         seed: gateway.seed,

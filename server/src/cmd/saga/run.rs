@@ -101,8 +101,10 @@ pub(crate) async fn run(run: Run, out: Out) -> Result<(), Failure> {
                     .hint("start one with: tillroll saga gateway --ledger gateway.ledger, and name it: --gateway"));
             };
             let listener = TcpListener::bind(run.callbacks).await.and_then(Callbacks::start);
-            let callbacks =
-                listener.map_err(|error| Failure::io(format!("listening for reports on {}", run.callbacks), &error))?;
+            let callbacks = listener.map_err(|error| {
+                let attempted = format!("listening for reports on {}", run.callbacks);
+                Failure::listening(attempted, &error, ("", "--callbacks"))
+            })?;
             let gateway = gateway::Client::new(address, ClientSettings::default()).with_callbacks(callbacks);
             let troubles = tokio::spawn(troubles::watch_gateway(gateway.clone(), address));
             let served = serve(&run, &client, Payment::new(gateway), group::PAYMENT, out).await;
