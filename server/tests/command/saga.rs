@@ -1,9 +1,18 @@
 //! `tillroll saga`: services, gateway, proof and timeline as processes of their own.
 
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, ChildStderr},
+};
+
 use serde_json::Value;
 use tillroll_client::saga::payload::group;
 
-use crate::stage::Stage;
+use crate::{
+    process::{own_address, wait_for},
+    shell::{Shell, end, signal},
+    stage::Stage,
+};
 
 /// A few invoices of the file, with a return.
 pub(crate) const SHOP: &str = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country
@@ -40,4 +49,53 @@ fn the_story_of_an_order_is_told_and_a_damaged_proof_fails() {
     assert_eq!(said.code, 1, "{said:?}");
     let verdict: Value = serde_json::from_str(&said.stdout).expect("an object");
     assert_eq!(verdict["holds"], false, "{verdict}");
+}
+
+/// Types a line that is refused.
+fn refused(shell: &Shell, line: &str, code: i32, words: &str) {
+    let said = shell.run(line);
+    assert_eq!((said.code, said.stdout.as_str()), (code, ""), "{line}: {said:?}");
+    assert!(said.stderr.contains(words), "{line}: {said:?}");
+}
+
+type Lines = std::io::Lines<BufReader<ChildStderr>>;
+
+/// Starts it and hears what it says, up to a line that begins so.
+fn started(shell: &Shell, words: &[&str], until: &str) -> (Child, Lines, String) {
+    let mut child = shell.spawn(words);
+    let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+    let line = heard(&child, &mut lines, until);
+    (child, lines, line)
+}
+
+/// The next line that begins so.
+fn heard(child: &Child, lines: &mut Lines, start: &str) -> String {
+    let found = || lines.map(|line| line.expect("text")).find(|line| line.starts_with(start));
+    wait_for(start, child.id(), found).unwrap_or_else(|| panic!("it ended without {start:?}"))
+}
+
+#[test]
+fn a_gateway_that_has_not_its_ledger_or_its_port_says_why() {
+    let shell = Shell::new();
+    let start = |ledger: &str| format!("tillroll saga gateway --listen 127.0.0.1:0 --ledger {ledger}");
+    let nowhere = "error: opening the ledger file=nowhere/ledger: no such file or directory";
+    refused(&shell, &start("nowhere/ledger"), 1, nowhere);
+    shell.ok("printf 'a list\\n' >list; printf 'tillroll gateway ledger 1\\nno line\\nof it\\n' >damaged");
+    refused(&shell, &start("list"), 4, "the file is no ledger of this version file=list");
+    refused(&shell, &start("damaged"), 7, "the ledger is damaged file=damaged position=26 line=2");
+
+    let words = ["saga", "gateway", "--ledger", "ledger", "--listen", &own_address()];
+    let (mut gateway, _lines, line) = started(&shell, &words, "listening on ");
+    let address = &line["listening on ".len()..];
+    let open = "error: another process has the ledger open file=ledger\nhint: each gateway has a ledger of its own";
+    refused(&shell, &start("ledger"), 6, open);
+    let other = start("other").replace("127.0.0.1:0", address);
+    refused(
+        &shell,
+        &other,
+        6,
+        "hint: another program, perhaps a gateway, has the port: choose another with --listen\n",
+    );
+    signal(&gateway, "TERM");
+    assert!(end("its end", &mut gateway).success());
 }

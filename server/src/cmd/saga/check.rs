@@ -14,7 +14,7 @@ use tillroll_client::{
     },
 };
 
-use super::shop;
+use super::{gateway::unopened, shop};
 use crate::cmd::{
     Connection,
     fail::{Code, Failure},
@@ -56,8 +56,7 @@ pub(crate) async fn run(check: Check, out: Out) -> Result<(), Failure> {
     let ledger = match (check.gateway, &check.ledger) {
         (Some(address), _) => Some(ledger_of(address).await?),
         (None, Some(path)) => {
-            let whole = gateway::read_ledger(path);
-            let whole = whole.map_err(|error| Failure::new(Code::Damaged, format!("{}: {error}", path.display())))?;
+            let whole = gateway::read_ledger(path).map_err(|error| unopened(&error))?;
             Some(whole.entries.iter().map(charge).collect())
         }
         (None, None) => None,

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use clap::Args;
-use tillroll_client::saga::gateway::{Behaviour, Server, ServerSettings, StartError};
+use tillroll_client::saga::gateway::{Behaviour, LedgerError, Server, ServerSettings, StartError};
 use tokio::net::TcpListener;
 
 use crate::cmd::{
@@ -57,7 +57,7 @@ pub(crate) async fn run(gateway: Gateway, out: Out) -> Result<(), Failure> {
         // As a process that crashes: nothing is said, nothing is closed.
         on_fall_over: Arc::new(|| std::process::abort()),
     };
-    let server = Server::start(listener, &gateway.ledger, settings).map_err(|error| refused(&gateway, &error))?;
+    let server = Server::start(listener, &gateway.ledger, settings).map_err(|error| refused(&error))?;
     let opened = server.opened();
     out.say(format!("{} in {}", counted(opened.entries, "charge"), gateway.ledger.display()));
     if opened.torn_bytes > 0 {
@@ -71,10 +71,24 @@ pub(crate) async fn run(gateway: Gateway, out: Out) -> Result<(), Failure> {
     Ok(())
 }
 
-fn refused(gateway: &Gateway, error: &StartError) -> Failure {
-    let code = match error {
-        StartError::Ledger(_) => Code::Damaged,
-        _ => Code::Failure,
-    };
-    Failure::new(code, format!("{}: {error}", gateway.ledger.display()))
+/// Why the gateway does not start.
+fn refused(error: &StartError) -> Failure {
+    match error {
+        StartError::Ledger(error) => unopened(error),
+        StartError::Counts(source) | StartError::Listener(source) => Failure::io(error, source),
+        _ => Failure::plain(error.to_string()),
+    }
+}
+
+/// Why a ledger was not opened, or not read.
+pub(super) fn unopened(error: &LedgerError) -> Failure {
+    match error {
+        LedgerError::Io { source, .. } => Failure::io(error, source),
+        LedgerError::Locked { .. } => {
+            Failure::new(Code::Conflict, error.to_string()).hint("each gateway has a ledger of its own: --ledger")
+        }
+        LedgerError::Foreign { .. } => Failure::new(Code::Refused, error.to_string()),
+        LedgerError::Damaged { .. } => Failure::new(Code::Damaged, error.to_string()),
+        _ => Failure::plain(error.to_string()),
+    }
 }
