@@ -1,7 +1,8 @@
 //! `tillroll saga`: services, gateway, proof and timeline as processes of their own.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
     process::{Child, ChildStderr},
 };
 
@@ -74,6 +75,19 @@ fn heard(child: &Child, lines: &mut Lines, start: &str) -> String {
     wait_for(start, child.id(), found).unwrap_or_else(|| panic!("it ended without {start:?}"))
 }
 
+/// Asks the gateway, and gives its answer's body; none when it hangs up.
+fn asked(address: &str, path: &str, body: &str) -> Option<Value> {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    let length = body.len();
+    let head =
+        format!("POST {path} HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+    stream.write_all(format!("{head}{body}").as_bytes()).expect("it is asked");
+    let mut answer = String::new();
+    // It may fall over in the middle.
+    let _ = stream.read_to_string(&mut answer);
+    serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+}
+
 #[test]
 fn a_gateway_that_has_not_its_ledger_or_its_port_says_why() {
     let shell = Shell::new();
@@ -96,6 +110,25 @@ fn a_gateway_that_has_not_its_ledger_or_its_port_says_why() {
         6,
         "hint: another program, perhaps a gateway, has the port: choose another with --listen\n",
     );
+    signal(&gateway, "TERM");
+    assert!(end("its end", &mut gateway).success());
+}
+
+/// What the help says of it.
+#[test]
+fn a_gateways_behaviour_stays_but_for_what_is_named_and_falling_over_ends_it() {
+    let shell = Shell::new();
+    let words = ["saga", "gateway", "--ledger", "ledger", "--listen", &own_address(), "--behaviour"];
+    let (mut gateway, _lines, line) = started(&shell, &[&words[..], &[r#"{"decline":0.5}"#]].concat(), "listening on ");
+    let address = &line["listening on ".len()..];
+    for (changes, is_down) in [(r#"{"down":true}"#, true), ("{}", true), (r#"{"down":false}"#, false)] {
+        let now = asked(address, "/v1/behaviour", changes).expect("an object");
+        assert_eq!((&now["down"], &now["decline"]), (&is_down.into(), &0.5.into()), "{changes}");
+    }
+    asked(address, "/v1/behaviour", r#"{"fall_over":1}"#).expect("an object");
+    assert_eq!(asked(address, "/v1/authorize", r#"{"amount":100,"order":"1"}"#), None);
+    assert!(!end("its end", &mut gateway).success());
+    let (mut gateway, _lines, _) = started(&shell, &[&words[..], &["{}"]].concat(), "1 charge in ledger");
     signal(&gateway, "TERM");
     assert!(end("its end", &mut gateway).success());
 }

@@ -20,7 +20,9 @@ use crate::cmd::{
   tillroll saga gateway --ledger gateway.ledger --behaviour '{\"decline\":0.02,\"time_out\":0.003}' --seed 7
 
 What is charged stands in the ledger and is synced before it is answered. GET /v1/counts says what it did,
-GET /v1/ledger what it charged, and POST /v1/behaviour changes how it behaves: {\"down\":true} takes it away.
+GET /v1/ledger what it charged, and POST /v1/behaviour changes how it behaves: fields that are not named stay as they
+are, so {\"down\":true} takes it away, {\"down\":false} brings it back, and {} changes nothing.
+fall_over ends the process once a charge is in the ledger, before it is answered: something has to start it again.
 Chances are from 0 to 1: decline, late, pending, report_late, report_doubled, report_out_of_order, time_out, fall_over;
 ranges are milliseconds: late_ms, report_ms, report_late_ms.
 TILLROLL_LOG sets what is logged on standard error, such as info; warnings are unless it says otherwise.")]
