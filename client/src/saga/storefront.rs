@@ -194,6 +194,11 @@ impl Storefront {
         }
     }
 
+    /// Events that a storefront of this name has said before: this one leaves them out.
+    pub fn already(&self) -> u64 {
+        self.orders.left_out + self.stock.left_out
+    }
+
     /// Says everything: the opening stock; then, when `stocked` is ready, the rest. `stocked` has to wait until every
     /// change of the opening stock is answered by its `InventoryUpdated`. It is polled when all of them are in the log,
     /// and not at all when an order is there already.

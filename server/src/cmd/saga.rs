@@ -21,7 +21,6 @@ use tillroll_client::{
 use crate::cmd::{
     fail::{Code, Failure},
     out::Out,
-    unless_interrupted,
 };
 
 /// `tillroll saga`.
@@ -58,7 +57,7 @@ pub(crate) async fn run(saga: Saga, out: Out) -> Result<(), Failure> {
     match saga.what {
         What::Run(run) => run::run(run, out).await,
         What::Gateway(gateway) => gateway::run(gateway, out).await,
-        What::Storefront(place) => unless_interrupted(storefront::run(place, out)).await,
+        What::Storefront(place) => storefront::run(place, out).await,
         What::Check(check) => check::run(check, out).await,
         What::Timeline(story) => timeline::run(story, out).await,
     }

@@ -132,3 +132,37 @@ fn a_gateways_behaviour_stays_but_for_what_is_named_and_falling_over_ends_it() {
     signal(&gateway, "TERM");
     assert!(end("its end", &mut gateway).success());
 }
+
+#[test]
+fn a_storefront_says_what_it_waits_for_and_goes_on_behind_what_it_placed() {
+    let (shell, _broker) = Shell::with_broker();
+    std::fs::write(shell.folder().join("shop.csv"), SHOP).expect("a file in the folder");
+    for rate in ["0", "-0.5", "inf", "many"] {
+        refused(&shell, &format!("tillroll saga storefront --rate={rate}"), 2, "it is a number above 0");
+    }
+    let words = ["saga", "storefront", "--data", "shop.csv", "--rate", "0.001"];
+    let waits = "waiting for the inventory service to take the opening stock in";
+    let (mut storefront, mut lines, _) = started(&shell, &words, waits);
+    let (mut inventory, _lines, _) = started(&shell, &["saga", "run", "inventory"], "ready");
+    heard(&storefront, &mut lines, "the opening stock is in: placing orders");
+    // The first order is placed at once, and the next one would be in a thousand seconds.
+    let placed = || shell.ok("tillroll read orders -q --format '%k %y\\n'");
+    wait_for("the first order", storefront.id(), || while !placed().contains("OrderPlaced") {});
+    signal(&storefront, "TERM");
+    let said = heard(&storefront, &mut lines, "placed ");
+    assert_eq!(end("its end", &mut storefront).code(), Some(130));
+    // It may have been stopped before it heard that the order is on disk.
+    let expected = ["0 orders", "1 order"].map(|placed| format!("placed {placed} in this run; "));
+    assert!(expected.iter().any(|start| said.starts_with(start)), "{said}");
+    assert!(said.ends_with("; the same command goes on behind them"), "{said}");
+
+    let said = shell.run("tillroll saga storefront --data shop.csv");
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.stderr.starts_with("going on behind ") && !said.stderr.contains("waiting"), "{said:?}");
+    let all = placed();
+    let mut orders: Vec<&str> = all.lines().filter_map(|line| line.strip_suffix(" OrderPlaced.v1")).collect();
+    orders.sort_unstable();
+    assert_eq!(orders, ["1", "2", "3", "5"], "each once");
+    signal(&inventory, "TERM");
+    assert!(end("the service's end", &mut inventory).success());
+}
