@@ -14,8 +14,11 @@ use std::{error::Error as _, path::Path};
 
 use clap::{Args, Subcommand};
 use tillroll_client::{
-    Client, TopicOptions,
-    saga::{payload::topic, retail::Shop},
+    Client, Error, TopicOptions,
+    saga::{
+        payload::{group, topic},
+        retail::Shop,
+    },
 };
 
 use crate::cmd::{
@@ -60,6 +63,25 @@ pub(crate) async fn run(saga: Saga, out: Out) -> Result<(), Failure> {
         What::Storefront(place) => storefront::run(place, out).await,
         What::Check(check) => check::run(check, out).await,
         What::Timeline(story) => timeline::run(story, out).await,
+    }
+}
+
+/// Why the saga cannot be looked at: before its services run, neither its topics nor its groups are there.
+fn not_run(error: Error) -> Failure {
+    if !matches!(error.reason(), Some("TOPIC_NOT_FOUND" | "GROUP_NOT_FOUND")) {
+        return error.into();
+    }
+    let group = error.metadata().get("group").cloned();
+    let failure = Failure::from(error);
+    let missing = failure.to_string();
+    match group {
+        Some(service) if service != group::ORDER => failure
+            .message(format!("the {service} service has not run here: {missing}"))
+            .hint(format!("start it: tillroll saga run {service}")),
+        _ => failure.message(format!("no saga has run here: {missing}")).hint(
+            "start its services: tillroll saga run order, and the others as in docs/saga.md; or all of it, on a broker \
+             of its own: tillroll demo",
+        ),
     }
 }
 

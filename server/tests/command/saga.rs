@@ -59,6 +59,20 @@ fn refused(shell: &Shell, line: &str, code: i32, words: &str) {
     assert!(said.stderr.contains(words), "{line}: {said:?}");
 }
 
+#[test]
+fn before_its_services_ran_there_is_no_saga_to_look_at() {
+    let (shell, _broker) = Shell::with_broker();
+    let none = "error: no saga has run here: topic orders not found\nhint: start its services: tillroll saga run order";
+    refused(&shell, "tillroll saga check", 3, none);
+    refused(&shell, "tillroll saga timeline 1", 3, none);
+    let topics = "orders payments inventory fulfilment notifications stock";
+    shell.ok(&format!("for topic in {topics}; do tillroll topic create $topic --partitions 1 -q || exit; done"));
+    refused(&shell, "tillroll saga check", 3, &none.replace("topic orders", "group order"));
+    shell.ok("tillroll group create order --topic orders --from earliest --manual");
+    let one = "error: the payment service has not run here: group payment not found\nhint: start it: tillroll saga run";
+    refused(&shell, "tillroll saga check", 3, one);
+}
+
 type Lines = std::io::Lines<BufReader<ChildStderr>>;
 
 /// Starts it and hears what it says, up to a line that begins so.

@@ -14,7 +14,7 @@ use tillroll_client::{
     },
 };
 
-use super::{gateway::unopened, shop};
+use super::{gateway::unopened, not_run, shop};
 use crate::cmd::{
     Connection,
     fail::{Code, Failure},
@@ -77,7 +77,7 @@ pub(crate) async fn read(client: &Client) -> Result<Reading, Failure> {
         };
         Ok(found.cursors.into_iter().map(cursor).collect())
     };
-    Ok(check::read(client, cursors).await?)
+    check::read(client, cursors).await.map_err(not_run)
 }
 
 /// Judges what was read.

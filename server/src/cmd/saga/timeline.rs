@@ -27,7 +27,7 @@ pub(crate) struct Story {
 /// Runs `tillroll saga timeline`.
 pub(crate) async fn run(story: Story, out: Out) -> Result<(), Failure> {
     let client = story.connection.connect().await?;
-    let timeline = Timeline::read(&client, &story.order).await?;
+    let timeline = Timeline::read(&client, &story.order).await.map_err(super::not_run)?;
     if timeline.moments.is_empty() {
         let hint = "ids are those of tillroll read orders --format '%k\\n'";
         return Err(Failure::new(Code::NotFound, format!("no event of order {}", story.order)).hint(hint));
