@@ -41,6 +41,13 @@ fn the_story_of_an_order_is_told_and_a_damaged_proof_fails() {
     let story: Value = serde_json::from_str(&stage.shell.ok("tillroll saga timeline 1 -o json")).expect("an object");
     assert_eq!(story["moments"][0]["event"], "OrderPlaced");
     assert_eq!(stage.shell.run("tillroll saga timeline nobody").code, 3);
+    let proof = stage.shell.ok("tillroll saga check");
+    assert!(proof.ends_with("\nit holds\nnot checked: S1 (--input), S12 (--gateway or --ledger)\n"), "{proof}");
+    let proof = stage.shell.ok(&format!("tillroll saga check --input shop.csv --gateway {}", stage.gateway.address));
+    assert!(proof.ends_with("\nit holds\n"), "{proof}");
+    let said = stage.shell.run("tillroll saga check --ledger nowhere");
+    let error = "error: reading the ledger file=nowhere: no such file or directory";
+    assert!(said.code == 1 && said.stderr.starts_with(error), "{said:?}");
     // A charge that no event knows: the ledger says more than the log.
     stage.shell.ok(
         "tillroll append payments --key 1 --value '{\"amount\":1,\"key\":null}' -q && tillroll read payments -n 1 -q",

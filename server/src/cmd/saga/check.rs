@@ -7,7 +7,7 @@ use serde_json::json;
 use tillroll_client::{
     Client,
     saga::{
-        check::{self, Charge, Cursor, ExpectedInput, Outcome, Reading, Terms, Verdict},
+        check::{self, Charge, Cursor, ExpectedInput, Invariant, Outcome, Reading, Terms, Verdict},
         gateway::{self, Entry},
         payload::Event,
         retail::Shop,
@@ -25,11 +25,13 @@ use crate::cmd::{
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   tillroll saga check
-  tillroll saga check --input online-retail.csv.zst --gateway 127.0.0.1:7430
+  tillroll saga check --input client/data/retail-saga-cut.csv.zst --gateway 127.0.0.1:7430
   tillroll saga check --ledger gateway.ledger --allow-open
 
-What is proven stands in docs/saga.md: S1 needs the file that was put in, S12 the gateway or its ledger. Each names
-the invariant, the order, what was expected, what was found, and where. Exit code 1 when something does not hold.")]
+What is proven stands in docs/saga.md: S1 needs the file that was put in, S12 the gateway or its ledger; what was not
+checked is said. A storefront without --data puts the file above in, which stands in the project's sources. Each finding
+names the invariant, the order, what was expected, what was found, and where. Exit code 1 when something does not
+hold.")]
 pub(crate) struct Check {
     #[command(flatten)]
     connection: Connection,
@@ -132,6 +134,14 @@ fn charge(entry: &Entry) -> Charge {
     }
 }
 
+/// A line with what was not judged, and what it would have taken; empty when everything was.
+fn not_checked(verdict: &Verdict) -> String {
+    let takes = [(Invariant::S1, "--input"), (Invariant::S12, "--gateway or --ledger")];
+    let left_out = takes.iter().filter(|(invariant, _)| !verdict.judged.contains(invariant));
+    let named: Vec<String> = left_out.map(|(invariant, option)| format!("{invariant:?} ({option})")).collect();
+    if named.is_empty() { String::new() } else { format!("\nnot checked: {}", named.join(", ")) }
+}
+
 /// Says what was found; a failure when something was.
 fn tell(verdict: &Verdict, out: Out) -> Result<(), Failure> {
     let holds = verdict.holds();
@@ -146,7 +156,8 @@ fn tell(verdict: &Verdict, out: Out) -> Result<(), Failure> {
             count(verdict.open_count)
         );
         let holds = if holds { "it holds" } else { "it does not hold" };
-        out.one(&format!("{verdict}\n{orders}\n{holds}"), &json!(null))?;
+        let not_checked = not_checked(verdict);
+        out.one(&format!("{verdict}\n{orders}\n{holds}{not_checked}"), &json!(null))?;
     } else {
         out.one("", &json!({ "holds": holds, "verdict": verdict }))?;
     }
