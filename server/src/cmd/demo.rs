@@ -37,7 +37,10 @@ use tokio::sync::Semaphore;
 use crate::cmd::{
     fail::{Code, Failure},
     out::Out,
-    saga::{self, check, storefront::stocked},
+    saga::{
+        self, check,
+        storefront::{rate, stocked},
+    },
     time,
 };
 use chaos::{Chaos, Level};
@@ -77,7 +80,7 @@ pub(crate) struct Demo {
     #[arg(long)]
     sequential: bool,
     /// Orders that are placed a second, at most [default: as many as the log takes]
-    #[arg(long, value_name = "ORDERS", conflicts_with = "sequential")]
+    #[arg(long, value_name = "ORDERS", value_parser = rate, conflicts_with = "sequential")]
     rate: Option<f64>,
     /// Play the orders so many times over, in further years under numbers of their own
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]

@@ -20,7 +20,12 @@ mod bench;
 mod saga;
 mod demo;
 
-use std::{fmt::Display, future::Future, process::ExitCode};
+use std::{
+    fmt::Display,
+    future::Future,
+    net::{SocketAddr, ToSocketAddrs as _},
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand};
 use tillroll_client::{Client, ErrorKind};
@@ -143,6 +148,15 @@ fn client(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure
     // A thread that still waits for standard input would otherwise keep the process.
     runtime.shutdown_background();
     done
+}
+
+/// A host and a port. Of several addresses of a name the first of IPv4 is taken: programs that are told `127.0.0.1`
+/// and `localhost` mean the same.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let found = text.to_socket_addrs().map_err(|error| format!("{error}; write HOST:PORT, as in 127.0.0.1:7420"))?;
+    let found: Vec<SocketAddr> = found.collect();
+    let first = found.iter().find(|address| address.is_ipv4()).or(found.first());
+    first.copied().ok_or_else(|| "the name has no address".to_owned())
 }
 
 /// An option that may be repeated has each value once.

@@ -18,6 +18,7 @@ use tillroll_server::{Server, ServerSettings};
 use tokio_util::sync::CancellationToken;
 
 use crate::cmd::{
+    address,
     fail::{Code, Failure, say},
     log,
     out::{Out, counted},
@@ -46,7 +47,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
     /// Where to listen; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7420")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address, default_value = "127.0.0.1:7420")]
     listen: SocketAddr,
     #[command(flatten)]
     tuning: Tuning,
@@ -77,7 +78,7 @@ pub(crate) struct Dev {
     #[arg(long, value_name = "DIR", default_value = "tillroll-data")]
     data: PathBuf,
     /// Where to listen
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7420")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address, default_value = "127.0.0.1:7420")]
     listen: SocketAddr,
     #[command(flatten)]
     tuning: Tuning,

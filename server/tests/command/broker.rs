@@ -49,6 +49,17 @@ fn a_directory_and_a_port_have_one_broker() {
 }
 
 #[test]
+fn an_address_may_be_a_host_by_its_name() {
+    let mut shell = Shell::new();
+    let broker = shell.broker(&["serve", "--data", "data", "--listen", "localhost:0"]);
+    shell.talk_to(&broker);
+    assert_eq!(shell.run("tillroll status -q").code, 0);
+    let said = shell.run("tillroll serve --data other --listen 7420");
+    assert_eq!(said.code, 2, "{said:?}");
+    assert!(said.stderr.contains("write HOST:PORT, as in 127.0.0.1:7420"), "{said:?}");
+}
+
+#[test]
 fn a_directory_of_something_else_is_left_alone() {
     let shell = Shell::new();
     std::fs::create_dir(shell.folder().join("home")).expect("a new one");

@@ -116,6 +116,7 @@ fn what_makes_no_sense_is_refused_at_once() {
     assert_eq!(shell.run("tillroll demo --sequential --chaos brutal").code, 2);
     assert_eq!(shell.run("tillroll demo --gateway-down 1s").code, 2);
     assert_eq!(shell.run("tillroll demo --years 0").code, 2);
+    assert_eq!(shell.run("tillroll demo --rate 0").code, 2);
     let said = shell.run("tillroll demo --data nowhere.csv");
     assert_eq!((said.code, said.stdout.as_str()), (1, ""), "{said:?}");
     assert!(said.stderr.contains("nowhere.csv") && said.stderr.contains("no such file"), "{said:?}");

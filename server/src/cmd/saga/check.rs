@@ -16,7 +16,7 @@ use tillroll_client::{
 
 use super::{gateway::unopened, not_run, shop};
 use crate::cmd::{
-    Connection,
+    Connection, address,
     fail::{Code, Failure},
     out::{Format, Out, count},
 };
@@ -39,7 +39,7 @@ pub(crate) struct Check {
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
     /// The gateway, whose ledger must say the same as the log
-    #[arg(long, value_name = "ADDRESS", conflicts_with = "ledger")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address, conflicts_with = "ledger")]
     gateway: Option<SocketAddr>,
     /// The gateway's ledger, when no gateway runs
     #[arg(long, value_name = "FILE")]

@@ -7,6 +7,7 @@ use tillroll_client::saga::gateway::{Behaviour, LedgerError, Server, ServerSetti
 use tokio::net::TcpListener;
 
 use crate::cmd::{
+    address,
     fail::{Code, Failure, say},
     log,
     out::{Out, counted},
@@ -31,7 +32,7 @@ pub(crate) struct Gateway {
     #[arg(long, value_name = "FILE")]
     ledger: PathBuf,
     /// Where to listen; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7430")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address, default_value = "127.0.0.1:7430")]
     listen: SocketAddr,
     /// How it misbehaves, as JSON; without it everything is accepted at once
     #[arg(long, value_name = "JSON", default_value = "{}", value_parser = behaviour)]

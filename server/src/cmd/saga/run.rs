@@ -21,7 +21,7 @@ use super::{
     troubles,
 };
 use crate::cmd::{
-    Connection,
+    Connection, address,
     fail::{Code, Failure, say},
     log,
     out::{Format, Out, count},
@@ -51,10 +51,10 @@ pub(crate) struct Run {
     #[arg(long, value_name = "NAME")]
     member: Option<String>,
     /// The payment gateway; the payment service needs one
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
     gateway: Option<SocketAddr>,
     /// Where the payment service listens for the gateway's reports, as the gateway reaches it; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address, default_value = "127.0.0.1:0")]
     callbacks: SocketAddr,
     /// The time after which the order service cancels an order that is not decided
     #[arg(long, value_name = "TIME", value_parser = time::span, default_value = "60s")]
@@ -121,8 +121,10 @@ async fn serve<S: Service>(run: &Run, client: &Client, service: S, name: &str, o
     let rule = if name == group::INVENTORY { Rule::Single } else { Rule::CoPartitioned };
     let mut builder = Processor::builder(client, service).member(&member).inputs(reads(name)).rule(rule);
     if let Some(directory) = &run.snapshots {
-        // The directory is one member's alone.
-        builder = builder.snapshots(directory.join(&member));
+        // The directory is one member's alone. One that cannot be made is told now, not when it is needed.
+        let directory = directory.join(&member);
+        std::fs::create_dir_all(&directory).map_err(|error| Failure::io(directory.display(), &error))?;
+        builder = builder.snapshots(directory);
     }
     if run.skip_malformed {
         builder = builder.on_malformed(OnMalformed::Skip);

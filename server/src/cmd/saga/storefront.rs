@@ -49,7 +49,7 @@ pub(crate) struct Place {
     partitions: u32,
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
     rate.ok_or_else(|| "it is a number above 0, such as 20".to_owned())
 }
