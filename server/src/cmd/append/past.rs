@@ -15,9 +15,9 @@ const HINT: &str = "give every file and topic a --producer name of its own";
 pub(super) async fn last(client: &Client, append: &Append, name: &str) -> Result<Option<Record>, Failure> {
     let past = client.init_producer(Some(name), Duration::ZERO).await?;
     let Some(newest) = past.recent.last() else { return Ok(None) };
+    same_topic(client, append, name, &newest.batches).await?;
     let mut last = None;
     for batch in &newest.batches {
-        same_topic(client, append, name, batch).await?;
         let reader = client.reader(&batch.topic).partitions([batch.partition]);
         let offset = batch.base_offset + u64::from(batch.record_count).saturating_sub(1);
         let mut reader = reader.resume(batch.partition, offset).limit(1).open().await?;
@@ -27,13 +27,14 @@ pub(super) async fn last(client: &Client, append: &Append, name: &str) -> Result
     Ok(last)
 }
 
-async fn same_topic(client: &Client, append: &Append, name: &str, batch: &AppendedBatch) -> Result<(), Failure> {
-    let (before, now) = (&batch.topic, &append.topic);
-    if before != now {
+async fn same_topic(client: &Client, append: &Append, name: &str, past: &[AppendedBatch]) -> Result<(), Failure> {
+    let now = &append.topic;
+    if let Some(AppendedBatch { topic: before, .. }) = past.iter().find(|batch| batch.topic != *now) {
         let wrong = format!("producer {name} appended to topic {before} before, not to {now}");
         return Err(Failure::new(Code::Conflict, wrong).hint(HINT));
     }
-    if client.admin().get_topic(now).await?.topic_id != batch.topic_id {
+    let topic_id = client.admin().get_topic(now).await?.topic_id;
+    if past.iter().any(|batch| batch.topic_id != topic_id) {
         let wrong = format!("topic {now} was deleted and made again since producer {name} appended to it");
         return Err(Failure::new(Code::Conflict, wrong).hint(format!("to load it anew, {HINT}")));
     }
@@ -46,7 +47,6 @@ fn line(record: &Record) -> Option<u64> {
 }
 
 /// What is left out of an input, since it was appended before.
-#[derive(Default)]
 pub(super) struct Past {
     /// So many records from its beginning.
     pub(super) records: u64,
