@@ -53,9 +53,7 @@ impl Member {
         for lane in news.came {
             // What was sent under an older epoch counts no more.
             self.place.seat.view().sent.remove(&lane);
-            if !self.ready.contains(&lane) {
-                self.ready.push_back(lane);
-            }
+            self.look_at(lane);
         }
         for (reason, assignments) in news.lost {
             self.say(Event::Lost(v1::Lost { assignments, reason: reason.to_owned() }));
@@ -76,13 +74,21 @@ impl Member {
         let resumes = self.is_paused && row.paused.is_none();
         self.is_paused = row.paused.is_some();
         // What stalled below the head may go on by the new rule.
-        let below_head = std::mem::replace(&mut self.below_head, row.config.below_head);
-        if below_head != row.config.below_head {
+        let is_ruled_anew = self.below_head != row.config.below_head;
+        self.below_head = row.config.below_head;
+        if is_ruled_anew {
             self.holdings.try_stalled();
         }
-        if resumes || below_head != row.config.below_head {
+        if resumes || is_ruled_anew {
             self.waiting = Waiting::default();
             self.ready = self.holdings.iter().map(|(lane, _)| lane).collect();
+        }
+    }
+
+    /// A partition may have records to send; it has its turn once.
+    pub(super) fn look_at(&mut self, lane: Lane) {
+        if !self.ready.contains(&lane) {
+            self.ready.push_back(lane);
         }
     }
 
@@ -179,8 +185,8 @@ impl Member {
             if let Some(held) = self.holdings.get_mut(lane) {
                 if is_held {
                     held.stops.insert(Stop::HeldBack);
-                } else if held.stops.remove(&Stop::HeldBack) && !self.ready.contains(&lane) {
-                    self.ready.push_back(lane);
+                } else if held.stops.remove(&Stop::HeldBack) {
+                    self.look_at(lane);
                 }
             }
         }

@@ -307,7 +307,7 @@ impl Member {
         for (lane, epoch) in done.kept {
             if let Some(held) = self.holdings.get_mut(lane).filter(|held| held.epoch == epoch) {
                 held.stops.remove(&Stop::GivenBack);
-                self.ready.push_back(lane);
+                self.look_at(lane);
             }
         }
         if let Some(committed) = done.committed {
