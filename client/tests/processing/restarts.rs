@@ -77,21 +77,28 @@ async fn snapshots_that_are_taken_under_way_are_followed_by_what_came_after() {
     prove(&fake, said, false).await;
 }
 
+/// A processor that waits to take its producer over: its second append was refused. With permits at the gate it goes
+/// on; until then more steps are decided.
+async fn fenced(fake: &Fake, directory: &std::path::Path) -> (Running, Arc<Semaphore>) {
+    let running = with_snapshots(fake, directory, 8).await;
+    say(fake, 0..3).await;
+    until_done(fake).await;
+    fake.script([Fate::Refuse(reason::PRODUCER_FENCED)]);
+    let gate = Arc::new(Semaphore::new(0));
+    fake.state.lock().registrations = Some(Arc::clone(&gate));
+    say(fake, 3..5).await;
+    running.until(|statistics| statistics.refusals.contains_key(reason::PRODUCER_FENCED)).await;
+    (running, gate)
+}
+
 /// Once a snapshot was finished at the first of two blocks that came to the log in one append, though it stood for
 /// both: outputs of the second were applied again.
 #[tokio::test]
 async fn a_snapshot_stands_for_what_it_says_also_when_an_append_was_refused() {
     let fake = Fake::start(1).await;
     let directory = tempfile::tempdir().expect("a directory");
-    let running = with_snapshots(&fake, directory.path(), 8).await;
-    say(&fake, 0..3).await;
-    until_done(&fake).await;
-    // The next append is refused; while the producer is taken over, more steps are decided, and a snapshot is taken.
-    fake.script([Fate::Refuse(reason::PRODUCER_FENCED)]);
-    let gate = Arc::new(Semaphore::new(0));
-    fake.state.lock().registrations = Some(Arc::clone(&gate));
-    say(&fake, 3..5).await;
-    running.until(|statistics| statistics.refusals.contains_key(reason::PRODUCER_FENCED)).await;
+    let (running, gate) = fenced(&fake, directory.path()).await;
+    // A snapshot is taken.
     say(&fake, 5..15).await;
     running.until(|statistics| statistics.steps == 15).await;
     gate.add_permits(10);
@@ -111,14 +118,7 @@ async fn a_snapshot_stands_for_what_it_says_also_when_an_append_was_refused() {
 async fn a_snapshot_that_waits_for_nothing_stands_for_no_later_block() {
     let fake = Fake::start(1).await;
     let directory = tempfile::tempdir().expect("a directory");
-    let running = with_snapshots(&fake, directory.path(), 8).await;
-    say(&fake, 0..3).await;
-    until_done(&fake).await;
-    fake.script([Fate::Refuse(reason::PRODUCER_FENCED)]);
-    let gate = Arc::new(Semaphore::new(0));
-    fake.state.lock().registrations = Some(Arc::clone(&gate));
-    say(&fake, 3..5).await;
-    running.until(|statistics| statistics.refusals.contains_key(reason::PRODUCER_FENCED)).await;
+    let (running, gate) = fenced(&fake, directory.path()).await;
     // A first snapshot is taken, and enough for a second one is decided behind it.
     say(&fake, 5..10).await;
     running.until(|statistics| statistics.steps == 10).await;
