@@ -3,8 +3,8 @@
 //! proven from the log.
 //!
 //! [`stage`] is the processes, [`chaos`] what goes wrong, [`placing`] how the placements fared meanwhile, [`seen`] what
-//! happened, [`ending`] what came of it, [`told`] what is said. The proof is that of
-//! `tillroll saga check`; when it fails, or a brutal run did not reach what it must, the exit code is 1.
+//! happened, [`ending`] what came of it, [`told`] what is said. The proof is that of `tillroll saga check`; when it
+//! fails, or a brutal run did not reach what it must, the exit code is 1.
 
 mod process;
 mod stage;

@@ -59,8 +59,8 @@ fn one_invoice_after_the_other_it_comes_to_what_the_model_says() {
 /// A shop whose payment provider is away goes on taking orders, and carries all of them out when it is back.
 #[test]
 fn a_gateway_that_is_away_holds_up_no_placement() {
-    // A machine that does something else at the same time makes its pauses in one phase or the other, so one run of
-    // some decides; docs/performance.md has ten minutes of a quiet one.
+    // A machine that does something else at the same time makes its pauses in one phase or the other: each run has room
+    // for some, and one of a few has to do without. docs/performance.md has ten minutes of a quiet machine.
     let mut p99s = Vec::new();
     while !p99s.iter().any(|(calm, down)| *down <= 2.0 * calm + 10.0) {
         assert!(p99s.len() < 4, "p99 with the gateway and while it is away, in ms: {p99s:?}");
@@ -72,7 +72,9 @@ fn a_gateway_that_is_away_holds_up_no_placement() {
             told["order_placed_ack_ms"][when][what].as_f64().unwrap_or_else(|| panic!("{when} {what}: {told}"))
         };
         assert!(times("gateway_down", "count") >= 300.0, "{told}");
-        p99s.push((times("undisturbed", "p99"), times("gateway_down", "p99")));
+        let (calm, down) = (times("undisturbed", "p99"), times("gateway_down", "p99"));
+        assert!(down <= 2.0 * calm + 100.0, "{down} ms while the gateway is away, {calm} ms with it: {told}");
+        p99s.push((calm, down));
         check_clean(&shell);
     }
 }
