@@ -202,13 +202,13 @@ fn a_failed_sync_turns_writes_off_and_leaves_reads_on() {
     let disk = SimDisk::new(13);
     let mut world = open(&disk, settings());
     let lane = topic(&mut world, "orders");
-    register(&mut world, Some("loader"), 0).expect("registered");
-    append(&mut world, "orders", stamp(1, 1)).expect("accepted");
+    let (_, epoch) = register(&mut world, Some("loader"), 0).expect("registered");
+    append(&mut world, "orders", stamp(epoch, 1)).expect("accepted");
     world.driver.settle(10_000);
     disk.fail_at_kind(CallKind::Sync, 1, Fault::Error);
-    let unknown = append(&mut world, "orders", stamp(1, 2)).expect_err("the sync failed under it");
+    let unknown = append(&mut world, "orders", stamp(epoch, 2)).expect_err("the sync failed under it");
     assert!(matches!(unknown, Refusal::OutcomeUnknown(_)), "{unknown}");
-    let refused = append(&mut world, "orders", stamp(1, 2)).expect_err("writes are off");
+    let refused = append(&mut world, "orders", stamp(epoch, 2)).expect_err("writes are off");
     assert!(matches!(refused, Refusal::Poisoned(_)), "{refused}");
     assert_eq!(read_lane(&world.engine, lane).expect("reads go on").len(), 2);
     let (syncs, writes) = (|| disk.changes_by_kind()[&CallKind::Sync], || disk.changes_by_kind()[&CallKind::Write]);
@@ -220,9 +220,9 @@ fn a_failed_sync_turns_writes_off_and_leaves_reads_on() {
     drop(world);
     disk.crash(Crash::Power);
     let mut world = open(&disk, settings());
-    register(&mut world, Some("loader"), 0).expect("registered again");
+    let (_, epoch) = register(&mut world, Some("loader"), 0).expect("registered again");
     let stands = read_lane(&world.engine, lane).expect("reads").len() == 4;
-    let again = append(&mut world, "orders", stamp(2, 2)).expect("answered");
+    let again = append(&mut world, "orders", stamp(epoch, 2)).expect("answered");
     assert_eq!(again.duplicate, stands);
     assert_eq!(again.batches[0].base, Offset(2));
     assert_eq!(read_lane(&world.engine, lane).expect("reads").len(), 4);
@@ -267,19 +267,23 @@ fn a_newer_epoch_fences_the_older_and_answers_stay() {
     let disk = SimDisk::new(16);
     let mut world = open(&disk, settings());
     topic(&mut world, "orders");
-    register(&mut world, Some("loader"), 0).expect("registered");
-    let first = append(&mut world, "orders", stamp(1, 1)).expect("accepted");
-    register(&mut world, Some("loader"), 0).expect("taken over");
-    assert!(matches!(append(&mut world, "orders", stamp(1, 2)), Err(Refusal::ProducerFenced { current: 2, .. })));
-    let again = append(&mut world, "orders", stamp(2, 1)).expect("answered");
+    let (_, older) = register(&mut world, Some("loader"), 0).expect("registered");
+    let first = append(&mut world, "orders", stamp(older, 1)).expect("accepted");
+    let (_, newer) = register(&mut world, Some("loader"), 0).expect("taken over");
+    let fenced = append(&mut world, "orders", stamp(older, 2));
+    assert!(matches!(fenced, Err(Refusal::ProducerFenced { current, .. }) if current == newer));
+    let again = append(&mut world, "orders", stamp(newer, 1)).expect("answered");
     assert!(again.duplicate && again.batches == first.batches);
     for sequence in 2..=300 {
-        append(&mut world, "orders", stamp(2, sequence)).expect("accepted");
+        append(&mut world, "orders", stamp(newer, sequence)).expect("accepted");
     }
-    assert!(matches!(append(&mut world, "orders", stamp(2, 44)), Err(Refusal::SequenceForgotten { oldest: 45, .. })));
-    assert!(append(&mut world, "orders", stamp(2, 45)).expect("answered").duplicate);
-    assert!(matches!(append(&mut world, "orders", stamp(2, 302)), Err(Refusal::SequenceGap { next: 301, .. })));
-    let other = request("orders", &[vec![1]], Some(stamp(2, 300)));
+    assert!(matches!(
+        append(&mut world, "orders", stamp(newer, 44)),
+        Err(Refusal::SequenceForgotten { oldest: 45, .. })
+    ));
+    assert!(append(&mut world, "orders", stamp(newer, 45)).expect("answered").duplicate);
+    assert!(matches!(append(&mut world, "orders", stamp(newer, 302)), Err(Refusal::SequenceGap { next: 301, .. })));
+    let other = request("orders", &[vec![1]], Some(stamp(newer, 300)));
     let ticket = world.engine.try_append(other);
     assert!(matches!(world.wait(&ticket), Some(Err(Refusal::SequenceReused { .. }))));
 }

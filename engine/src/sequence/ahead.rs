@@ -24,6 +24,8 @@ use crate::{
 pub(super) struct ProducerAhead {
     /// The epoch that counts, when a registration is on its way.
     pub(super) epoch: Option<(u64, Lsn)>,
+    /// The frame that forgets it, when one is on its way. A later registration of its name gets another id.
+    gone: Option<Lsn>,
     /// Answers on their way, oldest first.
     pub(super) answers: VecDeque<Arc<AnswerRow>>,
 }
@@ -53,7 +55,8 @@ enum Key {
 pub(super) struct Ahead {
     lanes: BTreeMap<Lane, (Offset, Lsn)>,
     producers: BTreeMap<ProducerId, ProducerAhead>,
-    producer_names: BTreeMap<String, (ProducerId, Lsn)>,
+    /// None: the name will be free.
+    producer_names: BTreeMap<String, (Option<ProducerId>, Lsn)>,
     topic_names: BTreeMap<String, (NameAhead, Lsn)>,
     deleted: BTreeMap<TopicId, Lsn>,
     /// None: it will be gone.
@@ -84,10 +87,11 @@ impl Ahead {
     fn prune_producer(&mut self, producer: ProducerId, applied: Lsn) {
         let Some(entry) = self.producers.get_mut(&producer) else { return };
         entry.epoch = entry.epoch.filter(|(_, lsn)| *lsn > applied);
+        entry.gone = entry.gone.filter(|lsn| *lsn > applied);
         while entry.answers.front().is_some_and(|answer| answer.lsn <= applied) {
             entry.answers.pop_front();
         }
-        if entry.epoch.is_none() && entry.answers.is_empty() {
+        if entry.epoch.is_none() && entry.gone.is_none() && entry.answers.is_empty() {
             self.producers.remove(&producer);
         }
     }
@@ -105,9 +109,9 @@ impl Ahead {
     }
 
     /// A producer's id by name, and the frame that this rests on.
-    pub(super) fn producer_id(&self, applied: &Applied, name: &str) -> Option<(ProducerId, Lsn)> {
-        let stands = || applied.producer_names.get(name).map(|id| (*id, Lsn(0)));
-        self.producer_names.get(name).copied().or_else(stands)
+    pub(super) fn producer_id(&self, applied: &Applied, name: &str) -> (Option<ProducerId>, Lsn) {
+        let stands = || (applied.producer_names.get(name).copied(), Lsn(0));
+        self.producer_names.get(name).copied().unwrap_or_else(stands)
     }
 
     /// What is on its way for a producer.
@@ -123,9 +127,22 @@ impl Ahead {
     /// A producer is registered or taken over.
     pub(super) fn open_producer(&mut self, producer: ProducerId, name: &str, epoch: u64, lsn: Lsn) {
         self.producers.entry(producer).or_default().epoch = Some((epoch, lsn));
-        self.producer_names.insert(name.to_owned(), (producer, lsn));
+        self.producer_names.insert(name.to_owned(), (Some(producer), lsn));
         self.touched.push_back((lsn, Key::Producer(producer)));
         self.touched.push_back((lsn, Key::ProducerName(name.to_owned())));
+    }
+
+    /// A producer is forgotten.
+    pub(super) fn forget_producer(&mut self, applied: &Applied, producer: ProducerId, lsn: Lsn) {
+        let ahead = || self.producer_names.iter().find(|(_, (id, _))| *id == Some(producer)).map(|(name, _)| name);
+        let name = applied.producers.get(&producer).map(|row| &row.name).or_else(ahead).cloned();
+        if let Some(name) = name {
+            self.producer_names.insert(name.clone(), (None, lsn));
+            self.touched.push_back((lsn, Key::ProducerName(name)));
+        }
+        let entry = self.producers.entry(producer).or_default();
+        *entry = ProducerAhead { gone: Some(lsn), ..ProducerAhead::default() };
+        self.touched.push_back((lsn, Key::Producer(producer)));
     }
 
     /// A producer's append is on its way.
@@ -135,9 +152,18 @@ impl Ahead {
         self.touched.push_back((lsn, Key::Producer(producer)));
     }
 
-    /// How many producers are registered beyond what is applied.
-    pub(super) fn producers_ahead(&self, applied: &Applied) -> usize {
-        self.producer_names.keys().filter(|name| !applied.producer_names.contains_key(*name)).count()
+    /// How many producers there will be.
+    pub(super) fn producer_count(&self, applied: &Applied) -> usize {
+        let taken = |(name, (id, _)): &(&String, &(Option<ProducerId>, Lsn))| {
+            usize::from(id.is_some() && !applied.producer_names.contains_key(*name))
+        };
+        let freed = |(name, (id, _)): &(&String, &(Option<ProducerId>, Lsn))| {
+            usize::from(id.is_none() && applied.producer_names.contains_key(*name))
+        };
+        let names = || self.producer_names.iter();
+        let taken: usize = names().map(|entry| taken(&entry)).sum();
+        let freed: usize = names().map(|entry| freed(&entry)).sum();
+        applied.producers.len() + taken - freed
     }
 
     /// The topic that a name is, and the frame that this rests on.
@@ -196,7 +222,7 @@ impl Ahead {
         let id = op.group();
         match op {
             GroupOp::Create(create) => {
-                self.groups.insert(id, (Some(Arc::new(GroupRow::new(create))), lsn));
+                self.groups.insert(id, (Some(Arc::new(GroupRow::new(create, lsn))), lsn));
                 self.group_names.insert(create.name.clone(), (id, lsn));
                 self.touched.push_back((lsn, Key::GroupName(create.name.clone())));
             }
@@ -205,7 +231,7 @@ impl Ahead {
             }
             op => {
                 let Some((row, touched)) = self.group_row(applied, id) else { return };
-                Arc::make_mut(row).apply(op, time_us);
+                Arc::make_mut(row).apply(op, lsn, time_us);
                 *touched = lsn;
             }
         }

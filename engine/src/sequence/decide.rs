@@ -43,6 +43,9 @@ pub(super) struct View<'a> {
     pub(super) applied: &'a Applied,
     /// What is on its way.
     pub(super) ahead: &'a Ahead,
+    /// The number of the frame that the decision becomes, when it becomes one. An epoch that it begins is this number,
+    /// so none is used twice, whatever was deleted and has the same name again.
+    pub(super) lsn: Lsn,
 }
 
 fn refuse(refusal: Refusal, rests_on: Lsn) -> Decision {
@@ -93,9 +96,8 @@ fn sequence(view: View<'_>, append: &AdmittedAppend, stamp: &Stamp) -> Result<Pr
     let no = |refusal, rests_on| Err(Box::new(refuse(refusal, rests_on)));
     let producer = stamp.producer.clone();
     let unknown = Refusal::ProducerUnknown { producer: producer.clone() };
-    let Some((id, known_since)) = view.ahead.producer_id(view.applied, &stamp.producer) else {
-        return no(unknown, Lsn(0));
-    };
+    let (id, known_since) = view.ahead.producer_id(view.applied, &stamp.producer);
+    let Some(id) = id else { return no(unknown, known_since) };
     let (row, ahead) = (view.applied.producers.get(&id), view.ahead.producer(id));
     let stands = (row.map_or(0, |row| row.epoch), known_since);
     let (current, raised) = ahead.and_then(|ahead| ahead.epoch).unwrap_or(stands);

@@ -29,15 +29,17 @@ type Refused = (Refusal, Lsn);
 struct Draft {
     row: GroupRow,
     ops: Vec<GroupOp>,
+    /// The frame that the operations become, and so every epoch that begins with them.
+    lsn: Lsn,
 }
 
 impl Draft {
-    fn of(row: &Arc<GroupRow>) -> Self {
-        Self { row: GroupRow::clone(row), ops: Vec::new() }
+    fn of(row: &Arc<GroupRow>, lsn: Lsn) -> Self {
+        Self { row: GroupRow::clone(row), ops: Vec::new(), lsn }
     }
 
     fn push(&mut self, op: GroupOp) {
-        self.row.apply(&op, 0);
+        self.row.apply(&op, self.lsn, 0);
         self.ops.push(op);
     }
 
@@ -55,7 +57,7 @@ impl Draft {
 
     /// What follows for the members that are left.
     fn finish(mut self) -> Vec<Op> {
-        for op in share(&self.row) {
+        for op in share(&self.row, self.lsn) {
             self.push(op);
         }
         self.ops.into_iter().map(Op::Group).collect()
@@ -262,7 +264,7 @@ fn change(view: View<'_>, change: &GroupChange) -> Verdict<()> {
         None => row.paused.clone(),
     };
     let below_head = change.below_head.unwrap_or(row.config.below_head);
-    let mut draft = Draft::of(row);
+    let mut draft = Draft::of(row, view.lsn);
     draft.push(GroupOp::Change(GroupSettings { group: row.id, paused, below_head, topics }));
     Verdict::Write(draft.finish(), ())
 }
@@ -271,7 +273,7 @@ fn change(view: View<'_>, change: &GroupChange) -> Verdict<()> {
 /// would have to be asked.
 pub(super) fn set_cursors(view: View<'_>, set: &SetCursors) -> Verdict<Vec<CursorMove>> {
     let (row, rests_on) = or_say!(found(view, &set.group));
-    let (mut moves, mut draft) = (Vec::new(), Draft::of(row));
+    let (mut moves, mut draft) = (Vec::new(), Draft::of(row, view.lsn));
     for (partition, next) in &set.to {
         let lane = or_say!(lane_of(view, (row, rests_on), &set.topic, *partition));
         let Some(cursor) = row.cursors.get(&lane) else { continue };
@@ -286,7 +288,7 @@ pub(super) fn set_cursors(view: View<'_>, set: &SetCursors) -> Verdict<Vec<Curso
             return Verdict::Say(Err(refusal), rests_on);
         }
         moves.push(CursorMove { partition: *partition, from: cursor.next, to: *next });
-        let (epoch, reason) = (cursor.epoch + 1, set.reason.clone());
+        let (epoch, reason) = (view.lsn.get(), set.reason.clone());
         draft.push(GroupOp::Set { group: row.id, lane, next: *next, epoch, reason });
     }
     if set.dry_run { Verdict::Say(Ok(moves), rests_on) } else { Verdict::Write(draft.finish(), moves) }
@@ -319,7 +321,7 @@ pub(super) fn join(view: View<'_>, join: &Join) -> Verdict<Joined> {
         let limit = limits::MEMBERS_MAX as u64;
         return Verdict::Say(Err(Refusal::GroupFull { group: row.name.clone(), limit }), rests_on);
     }
-    let mut draft = Draft::of(row);
+    let mut draft = Draft::of(row, view.lsn);
     let (member, instance, client) = (join.member.clone(), join.instance.clone(), join.client.clone());
     draft.push(GroupOp::Member { group: row.id, member, instance, client });
     for lane in draft.held_by(&join.member) {
@@ -334,7 +336,7 @@ fn take_over(draft: &mut Draft, lane: Lane, member: &str) {
     if cursor.is_draining {
         return draft.free(lane, LostWhy::TakenOver);
     }
-    let (group, epoch, holder) = (draft.row.id, cursor.epoch + 1, Some(member.to_owned()));
+    let (group, epoch, holder) = (draft.row.id, draft.lsn.get(), Some(member.to_owned()));
     let lost = Some(LostWhy::TakenOver);
     draft.push(GroupOp::Assign { group, lane, epoch, holder, is_draining: false, lost });
 }
@@ -345,7 +347,7 @@ fn leave(view: View<'_>, leave: &Leave) -> Verdict<()> {
     if row.members.get(&leave.member).is_none_or(|member| member.instance != leave.instance) {
         return Verdict::Say(Ok(()), rests_on);
     }
-    let mut draft = Draft::of(row);
+    let mut draft = Draft::of(row, view.lsn);
     for lane in draft.held_by(&leave.member) {
         draft.free(lane, leave.why);
     }
@@ -357,7 +359,7 @@ fn leave(view: View<'_>, leave: &Leave) -> Verdict<()> {
 fn release(view: View<'_>, release: &Release) -> Verdict<()> {
     let (row, rests_on) = or_say!(found(view, &release.group));
     let commits = or_say!(commits(view, &release.commits));
-    let mut draft = Draft::of(row);
+    let mut draft = Draft::of(row, view.lsn);
     for op in commits {
         draft.push(op);
     }

@@ -212,7 +212,7 @@ impl Sequencer {
     fn look<T>(&mut self, decide: impl FnOnce(View<'_>) -> T) -> T {
         let applied = self.parts.applied.read();
         self.ahead.prune(applied.lsn);
-        decide(View { applied: &applied, ahead: &self.ahead })
+        decide(View { applied: &applied, ahead: &self.ahead, lsn: self.next.lsn })
     }
 
     fn append(&mut self, append: &AdmittedAppend, reply: Reply<Appended>, permit: Option<Permit>) -> Option<Sequenced> {
@@ -266,7 +266,7 @@ impl Sequencer {
         Some(Sequenced { frame: None, pending })
     }
 
-    /// Remembers what operations will make so. Lanes and answers of appends are remembered with the append.
+    /// Remembers what operations will make so.
     fn look_ahead(&mut self, ops: &[Op]) {
         let Next { lsn, time_us, .. } = self.next;
         for op in ops {
@@ -292,7 +292,12 @@ impl Sequencer {
                     let applied = self.parts.applied.read();
                     self.ahead.change_group(&applied, op, time_us, lsn);
                 }
-                Op::Batch(_) | Op::Stamp(_) | Op::ProducerExpire(_) | Op::TopicForget(_) => {}
+                Op::ProducerExpire(producer) => {
+                    let applied = self.parts.applied.read();
+                    self.ahead.forget_producer(&applied, *producer, lsn);
+                }
+                // Lanes and answers of an append are remembered with it; a forgotten topic is nobody's already.
+                Op::Batch(_) | Op::Stamp(_) | Op::TopicForget(_) => {}
             }
         }
     }
@@ -332,7 +337,7 @@ impl Sequencer {
         if self.overdue.is_empty() && self.absence.is_due(now.mono_us) {
             let applied = self.parts.applied.read();
             self.ahead.prune(applied.lsn);
-            let view = View { applied: &applied, ahead: &self.ahead };
+            let view = View { applied: &applied, ahead: &self.ahead, lsn: self.next.lsn };
             self.overdue.extend(self.absence.over(view, now.mono_us));
         }
         loop {

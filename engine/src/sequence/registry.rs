@@ -35,22 +35,21 @@ pub(super) fn init_producer(state: View<'_>, init: &InitProducer, next_id: u64) 
     if let Err(refusal) = check_init(init) {
         return say(refusal);
     }
-    let found = init.name.as_deref().and_then(|name| state.ahead.producer_id(state.applied, name));
+    let named = |name| state.ahead.producer_id(state.applied, name);
+    let (found, rests_on) = init.name.as_deref().map_or((None, Lsn(0)), named);
     if let (None, Some(name)) = (found, init.name.as_deref())
         && is_own_name(name)
     {
-        // A made-up name that is gone has expired; made anew it would pass for the one that was.
-        return say(Refusal::ProducerUnknown { producer: name.to_owned() });
+        // A made-up name that is gone has expired; registered again it would pass for the one that was.
+        return Verdict::Say(Err(Refusal::ProducerUnknown { producer: name.to_owned() }), rests_on);
     }
-    let registered = state.applied.producers.len() + state.ahead.producers_ahead(state.applied);
-    if found.is_none() && registered >= limits::PRODUCERS_MAX {
+    if found.is_none() && state.ahead.producer_count(state.applied) >= limits::PRODUCERS_MAX {
         return say(Refusal::ProducersFull { limit: limits::PRODUCERS_MAX as u64 });
     }
-    let id = found.map_or(ProducerId(next_id), |(id, _)| id);
+    let id = found.unwrap_or(ProducerId(next_id));
     let name = init.name.clone().unwrap_or_else(|| format!("_p-{next_id:016x}"));
     let (row, ahead) = (state.applied.producers.get(&id), state.ahead.producer(id));
-    let stands = row.map_or(0, |row| row.epoch);
-    let epoch = ahead.and_then(|ahead| ahead.epoch).map_or(stands, |(epoch, _)| epoch) + 1;
+    let epoch = state.lsn.get();
     let answers = || {
         let applied = row.map(|row| &row.answers).into_iter().flatten();
         applied.chain(ahead.map(|ahead| &ahead.answers).into_iter().flatten())

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     group::{Mode, Rule},
-    id::Lane,
+    id::{Lane, Lsn},
     journal::group_op::GroupOp,
     table::group::{CursorRow, GroupRow},
 };
@@ -16,14 +16,14 @@ use crate::{
 /// Partitions that only move together.
 type Unit = Vec<Lane>;
 
-/// What has to happen next.
-pub(super) fn share(group: &GroupRow) -> Vec<GroupOp> {
+/// What has to happen next, in the frame `lsn`: the epoch of whatever is given is that number.
+pub(super) fn share(group: &GroupRow, lsn: Lsn) -> Vec<GroupOp> {
     if group.config.mode == Mode::Manual || group.members.is_empty() {
         return Vec::new();
     }
     let units = units(group);
     let goal = goal(group, &units);
-    let steps = units.iter().zip(&goal).flat_map(|(unit, member)| steps(group, unit, member));
+    let steps = units.iter().zip(&goal).flat_map(|(unit, member)| steps(group, unit, member, lsn));
     steps.collect()
 }
 
@@ -55,10 +55,11 @@ fn cursor(group: &GroupRow, lane: Lane) -> Option<&CursorRow> {
 fn goal<'a>(group: &'a GroupRow, units: &[Unit]) -> Vec<&'a str> {
     let kept: Vec<Option<&str>> =
         units.iter().map(|unit| keeper(group, unit).filter(|member| group.members.contains_key(*member))).collect();
-    let mut members: Vec<(usize, &str)> = group.members.keys().map(|member| (0, member.as_str())).collect();
-    for (count, member) in &mut members {
-        *count = kept.iter().filter(|keeper| **keeper == Some(*member)).count();
+    let mut counts: BTreeMap<&str, usize> = group.members.keys().map(|member| (member.as_str(), 0)).collect();
+    for member in kept.iter().flatten() {
+        *counts.entry(member).or_default() += 1;
     }
+    let mut members: Vec<(usize, &str)> = counts.into_iter().map(|(member, count)| (count, member)).collect();
     members.sort_by_key(|(count, member)| (std::cmp::Reverse(*count), *member));
     let (least, more) = (units.len() / members.len(), units.len() % members.len());
     let quota = members.iter().enumerate().map(|(place, (_, member))| (*member, least + usize::from(place < more)));
@@ -73,7 +74,7 @@ fn goal<'a>(group: &'a GroupRow, units: &[Unit]) -> Vec<&'a str> {
 }
 
 /// What brings a unit to a member: asked back from whoever has it, or given when all of it is free.
-fn steps(group: &GroupRow, unit: &Unit, member: &str) -> Vec<GroupOp> {
+fn steps(group: &GroupRow, unit: &Unit, member: &str, lsn: Lsn) -> Vec<GroupOp> {
     let holders: BTreeSet<&str> = unit.iter().filter_map(|lane| cursor(group, *lane)?.holder.as_deref()).collect();
     let stays = keeper(group, unit).is_some_and(|keeper| keeper == member && holders.len() == 1);
     let step = |lane: &Lane| {
@@ -81,7 +82,7 @@ fn steps(group: &GroupRow, unit: &Unit, member: &str) -> Vec<GroupOp> {
         let (epoch, holder, is_draining) = match &at.holder {
             Some(_) if stays || at.is_draining => return None,
             Some(holder) => (at.epoch, holder.clone(), true),
-            None if stays || holders.is_empty() => (at.epoch + 1, member.to_owned(), false),
+            None if stays || holders.is_empty() => (lsn.get(), member.to_owned(), false),
             // The rest of the unit is not free yet.
             None => return None,
         };

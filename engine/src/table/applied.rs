@@ -75,7 +75,7 @@ impl Applied {
                 Op::TopicCreate(op) => self.create_topic(op, frame.time_us),
                 Op::TopicDelete(topic) => self.delete_topic(*topic, frame.lsn),
                 Op::TopicForget(topic) => self.forget_topic(*topic),
-                Op::Group(op) => self.change_group(op, frame.time_us),
+                Op::Group(op) => self.change_group(op, frame.lsn, frame.time_us),
             }
         }
         if let Some(stamp) = stamp {
@@ -164,12 +164,12 @@ impl Applied {
         self.groups.get(self.group_names.get(name)?)
     }
 
-    fn change_group(&mut self, op: &GroupOp, time_us: i64) {
+    fn change_group(&mut self, op: &GroupOp, lsn: Lsn, time_us: i64) {
         match op {
             GroupOp::Create(create) => {
                 self.counters.next_group = self.counters.next_group.max(create.group.0 + 1);
                 self.group_names.insert(create.name.clone(), create.group);
-                self.groups.insert(create.group, Arc::new(GroupRow::new(create)));
+                self.groups.insert(create.group, Arc::new(GroupRow::new(create, lsn)));
             }
             GroupOp::Delete(group) => {
                 if let Some(row) = self.groups.remove(group) {
@@ -178,7 +178,7 @@ impl Applied {
             }
             op => {
                 if let Some(row) = self.groups.get_mut(&op.group()) {
-                    Arc::make_mut(row).apply(op, time_us);
+                    Arc::make_mut(row).apply(op, lsn, time_us);
                 }
             }
         }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::{
     fields::{FieldReader, FieldWriter},
     group::{GroupConfig, LostWhy},
-    id::{GroupId, Lane, Offset, Partition, TopicId},
+    id::{GroupId, Lane, Lsn, Offset, Partition, TopicId},
     journal::group_op::{GroupCreate, GroupOp},
     table::row::Row,
 };
@@ -24,7 +24,7 @@ pub struct GroupRow {
     pub name: String,
     /// How it works.
     pub config: GroupConfig,
-    /// Rises when its settings change.
+    /// The number of the frame that changed its settings last: no version is used twice under one name.
     pub version: u64,
     /// Why it is paused, when it is.
     pub paused: Option<String>,
@@ -52,7 +52,8 @@ pub struct MemberRow {
 pub struct CursorRow {
     /// The next offset to read.
     pub next: Offset,
-    /// Rises when the partition changes hands or the cursor is set.
+    /// The number of the frame that gave the partition to its holder, set the cursor, or created it. No epoch is used
+    /// twice, not even when the group is deleted and created again.
     pub epoch: u64,
     /// The member that holds it.
     pub holder: Option<String>,
@@ -74,14 +75,15 @@ impl CursorRow {
 }
 
 impl GroupRow {
-    /// A group as it begins.
-    pub fn new(create: &GroupCreate) -> Self {
-        let cursor = |&(lane, next): &(Lane, Offset)| (lane, CursorRow { next, ..CursorRow::default() });
+    /// A group as the frame `lsn` creates it.
+    pub fn new(create: &GroupCreate, lsn: Lsn) -> Self {
+        let epoch = lsn.get();
+        let cursor = |&(lane, next): &(Lane, Offset)| (lane, CursorRow { next, epoch, ..CursorRow::default() });
         Self {
             id: create.group,
             name: create.name.clone(),
             config: create.config.clone(),
-            version: 1,
+            version: epoch,
             paused: None,
             topics: create.topics.clone(),
             members: BTreeMap::new(),
@@ -94,13 +96,12 @@ impl GroupRow {
         self.topics.iter().rev().find(|(_, known)| known == name).map(|(id, _)| *id)
     }
 
-    /// What an operation does. Those of other groups do nothing; a frame that names a lane or member that is gone
-    /// neither.
-    pub fn apply(&mut self, op: &GroupOp, time_us: i64) {
+    /// What an operation of the frame `lsn` does. One that names a lane or member that is gone does nothing.
+    pub fn apply(&mut self, op: &GroupOp, lsn: Lsn, time_us: i64) {
         match op {
             GroupOp::Create(_) | GroupOp::Delete(_) => {}
             GroupOp::Change(change) => {
-                self.version += 1;
+                self.version = lsn.get();
                 self.paused.clone_from(&change.paused);
                 self.config.below_head = change.below_head;
                 for (topic, name, partitions) in &change.topics {
@@ -108,7 +109,8 @@ impl GroupRow {
                     self.topics.push((*topic, name.clone()));
                     for partition in 0..*partitions {
                         let lane = Lane { topic: *topic, partition: Partition(partition) };
-                        self.cursors.entry(lane).or_default();
+                        let begins = CursorRow { epoch: lsn.get(), ..CursorRow::default() };
+                        self.cursors.entry(lane).or_insert(begins);
                     }
                 }
             }

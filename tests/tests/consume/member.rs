@@ -194,6 +194,13 @@ pub(crate) fn places(assignments: &[v1::Assignment]) -> Vec<(u32, u64)> {
     assignments.iter().map(|one| (one.partition, one.assignment_epoch)).collect()
 }
 
+/// The epoch of partitions that were given in one frame.
+pub(crate) fn epoch_of(assignments: &[v1::Assignment]) -> u64 {
+    let epoch = assignments.first().expect("one at least").assignment_epoch;
+    assert!(assignments.iter().all(|one| one.assignment_epoch == epoch), "{assignments:?}");
+    epoch
+}
+
 pub(crate) fn values(batch: &v1::Batch) -> Vec<String> {
     let value = |record: &v1::ReadRecord| record.record.clone().expect("whole").value;
     batch.records.iter().map(|record| String::from_utf8(value(record).to_vec()).expect("text")).collect()

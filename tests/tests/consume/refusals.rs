@@ -7,7 +7,7 @@ use tillroll_proto::{
 use tillroll_tests::road::{TOPIC, expected, plain, record};
 use tonic_types::StatusExt as _;
 
-use crate::member::{GROUP, Member, append, cursor_commit, group, join, places, road};
+use crate::member::{GROUP, Member, append, cursor_commit, epoch_of, group, join, places, road};
 
 /// A commit as it is sent outside of a stream.
 fn named(commit: v1::CursorCommit) -> v1::CursorCommit {
@@ -29,7 +29,7 @@ fn set(with_members: bool) -> v1::SetCursorsRequest {
 async fn a_group_with_members_is_deleted_and_set_only_when_that_is_said() {
     let mut road = road().await;
     let (mut member, _) = Member::join(&road, join("m", "1")).await;
-    member.assigned().await;
+    let epoch = epoch_of(&member.assigned().await);
     member.caught_up().await;
     let has_members = expected(reason::GROUP_HAS_MEMBERS, &[("group", &GROUP), ("holder", &"m"), ("count", &1)]);
     let delete = |with_members| v1::DeleteGroupRequest { name: GROUP.into(), with_members };
@@ -40,9 +40,9 @@ async fn a_group_with_members_is_deleted_and_set_only_when_that_is_said() {
     let dry = v1::SetCursorsRequest { dry_run: true, ..set(false) };
     let moves = road.groups.set_cursors(dry).await.expect("a dry run changes nothing").into_inner().moves;
     assert_eq!(moves, [v1::CursorMove::default()], "partition 0 stays at 0");
-    assert_eq!(member.commit(0, 1, 0).await, Ok(()), "nothing has changed");
+    assert_eq!(member.commit(0, epoch, 0).await, Ok(()), "nothing has changed");
     road.groups.set_cursors(set(true)).await.expect("set");
-    assert_eq!(places(&member.lost("CURSOR_SET").await), [(0, 1)]);
+    assert_eq!(places(&member.lost("CURSOR_SET").await), [(0, epoch)]);
     road.groups.delete_group(delete(true)).await.expect("deleted");
     member.end().await.expect_err("the group is gone");
     road.end().await;
@@ -64,15 +64,15 @@ async fn a_member_commits_only_what_it_holds_and_says_under_which_epoch() {
             other => panic!("{other:?}"),
         }
     };
-    let (moves, _) = places(&asked)[0];
+    let (moves, held) = places(&asked)[0];
     let stays = 1 - moves;
     first.say(Action::Release(v1::Release { assignments: asked, commits: Vec::new() })).await;
     first.lost("RELEASED").await;
-    assert_eq!(places(&second.assigned().await), [(moves, 2)]);
+    let given = epoch_of(&second.assigned().await);
     second.batch().await;
     second.caught_up().await;
     // It never held the other partition, neither under its own epoch nor under the next one of that partition.
-    for epoch in [0, 2] {
+    for epoch in [0, given] {
         assert_eq!(second.commit(stays, epoch, 1).await, Err(reason::ASSIGNMENT_FENCED.into()), "epoch {epoch}");
         let commits = vec![named(cursor_commit(stays, epoch, 1))];
         let alone = road.groups.commit_cursors(v1::CommitCursorsRequest { commits }).await;
@@ -83,12 +83,12 @@ async fn a_member_commits_only_what_it_holds_and_says_under_which_epoch() {
             ("field", &"commits[0]"),
             ("count", &1),
             ("epoch", &epoch),
-            ("current", &1),
+            ("current", &held),
             ("holder", &"first"),
         ];
         expected(reason::ASSIGNMENT_FENCED, &facts).check("of another", &alone.expect_err("it is the first's"));
     }
-    let blind = named(v1::CursorCommit { assignment_epoch: None, ..cursor_commit(moves, 2, 1) });
+    let blind = named(v1::CursorCommit { assignment_epoch: None, ..cursor_commit(moves, given, 1) });
     let no_epoch = expected(reason::FIELD_REQUIRED, &[("field", &"commits[0]")]);
     let alone = v1::CommitCursorsRequest { commits: vec![blind.clone()] };
     no_epoch.check("alone", &road.groups.commit_cursors(alone).await.expect_err("whose is it"));
@@ -98,7 +98,7 @@ async fn a_member_commits_only_what_it_holds_and_says_under_which_epoch() {
     assert_eq!(road.ends().await, ends);
     let stands = group(&mut road).await;
     assert_eq!(stands.cursors.iter().map(|cursor| cursor.next_offset).collect::<Vec<_>>(), [0, 0]);
-    assert_eq!(second.commit(moves, 2, 1).await, Ok(()), "its own it may");
+    assert_eq!(second.commit(moves, given, 1).await, Ok(()), "its own it may");
     road.end().await;
 }
 
@@ -107,10 +107,10 @@ async fn all_that_fails_in_an_append_is_told_at_once_each_by_its_reason() {
     let mut road = road().await;
     append(&mut road, 0, &["a", "b"]).await;
     let (mut member, _) = Member::join(&road, join("m", "1")).await;
-    member.assigned().await;
+    let epoch = epoch_of(&member.assigned().await);
     member.batch().await;
     member.caught_up().await;
-    assert_eq!(member.commit(0, 1, 1).await, Ok(()));
+    assert_eq!(member.commit(0, epoch, 1).await, Ok(()));
     let ends = |next_offset| {
         let expected = v1::ExpectedNextOffset { topic: TOPIC.into(), partition: 0, next_offset };
         v1::Check { kind: Some(Kind::NextOffset(expected)) }
@@ -120,8 +120,8 @@ async fn all_that_fails_in_an_append_is_told_at_once_each_by_its_reason() {
         v1::Check { kind: Some(Kind::Assignment(held)) }
     };
     let mixed = v1::AppendRequest {
-        commits: vec![named(cursor_commit(0, 1, 0)), named(cursor_commit(1, 9, 0)), named(cursor_commit(0, 1, 2))],
-        checks: vec![ends(7), held(0, 1), held(1, 4), ends(2)],
+        commits: [(0, epoch, 0), (1, 1_000, 0), (0, epoch, 2)].map(|(a, b, c)| named(cursor_commit(a, b, c))).to_vec(),
+        checks: vec![ends(7), held(0, epoch), held(1, 40), ends(2)],
         ..plain(TOPIC, 0, vec![record(b"not to be")])
     };
     let status = road.log.append(mixed).await.expect_err("much is wrong with it");
@@ -132,8 +132,8 @@ async fn all_that_fails_in_an_append_is_told_at_once_each_by_its_reason() {
         ("partition", &1),
         ("field", &"commits[1]"),
         ("count", &4),
-        ("epoch", &9),
-        ("current", &1),
+        ("epoch", &1_000),
+        ("current", &epoch),
         ("holder", &"m"),
     ];
     expected(reason::ASSIGNMENT_FENCED, &facts).check("mixed", &status);
@@ -147,7 +147,7 @@ async fn all_that_fails_in_an_append_is_told_at_once_each_by_its_reason() {
     ];
     assert_eq!(told, all);
     assert_eq!(road.ends().await, [2, 0], "nothing is written");
-    assert_eq!(member.commit(0, 1, 2).await, Ok(()), "and no cursor moved");
+    assert_eq!(member.commit(0, epoch, 2).await, Ok(()), "and no cursor moved");
     road.end().await;
 }
 

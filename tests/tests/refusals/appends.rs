@@ -339,18 +339,24 @@ fn stamped(producer: &str, epoch: u64, sequence: u64, value: &[u8], answered_bel
 /// Answers that are remembered of a producer.
 const WINDOW: u64 = 256;
 
-/// `loader` is at epoch 2 and has appended `first` and `second`; of `old` the answers to 1 and 2 are forgotten.
+/// An epoch is the number of the frame that began it: the topic is the first one.
+const LOADER_FENCED: u64 = 2;
+const LOADER: u64 = 3;
+const OLD: u64 = 4;
+
+/// `loader` was taken over and has appended `first` and `second`; of `old` the answers to 1 and 2 are forgotten.
 async fn prepare(road: &mut Road) {
-    for (name, epoch) in [("loader", 1), ("loader", 2), ("old", 1)] {
+    for (name, epoch) in [("loader", LOADER_FENCED), ("loader", LOADER), ("old", OLD)] {
         let init = v1::InitProducerRequest { producer_id: name.into(), idle_expiry_ms: 0 };
         let opened = road.log.init_producer(init).await.expect("registered").into_inner();
         assert_eq!(opened.epoch, epoch);
     }
     let old = (1..=WINDOW + 2).map(|sequence| {
-        let request = stamped("old", 1, sequence, b"old", 0);
+        let request = stamped("old", OLD, sequence, b"old", 0);
         AppendRequest { batches: good().batches, ..request }
     });
-    for request in [stamped("loader", 2, 1, b"first", 0), stamped("loader", 2, 2, b"second", 0)].into_iter().chain(old)
+    for request in
+        [stamped("loader", LOADER, 1, b"first", 0), stamped("loader", LOADER, 2, b"second", 0)].into_iter().chain(old)
     {
         road.log.append(request).await.expect("appended");
     }
@@ -361,22 +367,22 @@ fn producers() -> Vec<Row> {
     vec![
         row(
             "an older epoch",
-            stamped("loader", 1, 3, b"third", 0),
-            expected("PRODUCER_FENCED", &[loader, ("epoch", &2), ("current", &2)]),
+            stamped("loader", LOADER_FENCED, 3, b"third", 0),
+            expected("PRODUCER_FENCED", &[loader, ("epoch", &LOADER), ("current", &LOADER)]),
         ),
         row(
             "a gap",
-            stamped("loader", 2, 5, b"fifth", 0),
+            stamped("loader", LOADER, 5, b"fifth", 0),
             expected("SEQUENCE_GAP", &[loader, ("sequence", &5), ("next", &3)]),
         ),
         row(
             "other bytes under the same sequence",
-            stamped("loader", 2, 2, b"zweite", 0),
+            stamped("loader", LOADER, 2, b"zweite", 0),
             expected("SEQUENCE_REUSED", &[loader, ("sequence", &2)]),
         ),
         row(
             "a sequence whose answer is forgotten",
-            stamped("old", 1, 2, b"old", 0),
+            stamped("old", OLD, 2, b"old", 0),
             expected("SEQUENCE_FORGOTTEN", &[("producer", &"old"), ("sequence", &2), ("oldest", &3)]),
         ),
         row(

@@ -59,32 +59,35 @@ fn what_was_acked_is_read_back_before_and_after_a_restart() {
     let lane = Lane { topic: TopicId(1), partition: Partition(0) };
     let all: Vec<String> = (0..5_000).map(|number| format!("value {number}")).collect();
     let stamp = |epoch, sequence| Some(Stamp { producer: "loader".into(), epoch, sequence, answered_below: 0 });
-    {
+    let epoch = {
         let running = Running::start(dir.path(), settings()).expect("a new directory opens");
         let engine = running.engine.clone();
         let config = TopicConfig { partitions: 1, segment_bytes: 64 << 10, ..TopicConfig::default() };
         engine.create_topic("orders", config, false).wait().expect("created");
         let init = InitProducer { name: Some("loader".into()), idle_expiry_ms: 0 };
         let opened = engine.init_producer(init).wait().expect("registered");
-        assert_eq!((opened.epoch, opened.next_sequence), (1, 1));
+        let (epoch, next_sequence) = (opened.epoch, opened.next_sequence);
+        assert_eq!(next_sequence, 1);
         let tickets: Vec<_> = (1..)
             .zip(all.chunks(50))
-            .map(|(sequence, chunk)| engine.try_append(append("orders", 0, chunk, stamp(1, sequence))))
+            .map(|(sequence, chunk)| engine.try_append(append("orders", 0, chunk, stamp(epoch, sequence))))
             .collect();
         for (number, ticket) in tickets.into_iter().enumerate() {
             let appended = ticket.wait().expect("accepted");
             assert_eq!(appended.batches[0].base, Offset(number as u64 * 50));
         }
         assert_eq!(values(&engine, lane), all);
-        let duplicate = write(&engine, append("orders", 0, &all[4_950..], stamp(1, 100))).expect("a retry is answered");
+        let duplicate =
+            write(&engine, append("orders", 0, &all[4_950..], stamp(epoch, 100))).expect("a retry is answered");
         assert!(duplicate.duplicate && duplicate.batches[0].base == Offset(4_950));
         running.stop();
-    }
+        epoch
+    };
     let running = Running::start(dir.path(), settings()).expect("it opens again");
     assert_eq!(running.report.frames_replayed, 0, "a clean stop leaves nothing to replay: {:?}", running.report);
     assert_eq!(running.report.findings, Vec::<String>::new());
     assert_eq!(values(&running.engine, lane), all);
-    let duplicate = write(&running.engine, append("orders", 0, &all[4_950..], stamp(1, 100))).expect("answered");
+    let duplicate = write(&running.engine, append("orders", 0, &all[4_950..], stamp(epoch, 100))).expect("answered");
     assert!(duplicate.duplicate && duplicate.batches[0].base == Offset(4_950));
     let check = Check::NextOffset { topic: "orders".into(), partition: Partition(0), next_offset: Offset(7) };
     let unwanted = Append { checks: vec![check], ..append("orders", 0, &all[..1], None) };

@@ -12,7 +12,7 @@ fn group(rule: Rule, topics: u64, partitions: u32) -> GroupRow {
     let lanes = (1..=topics).flat_map(|topic| {
         (0..partitions).map(move |partition| Lane { topic: TopicId(topic), partition: Partition(partition) })
     });
-    GroupRow::new(&GroupCreate {
+    let create = GroupCreate {
         group: GroupId(1),
         name: "mailer".into(),
         config: GroupConfig {
@@ -25,12 +25,24 @@ fn group(rule: Rule, topics: u64, partitions: u32) -> GroupRow {
         },
         topics: (1..=topics).map(|topic| (TopicId(topic), format!("t{topic}"))).collect(),
         cursors: lanes.map(|lane| (lane, Offset(0))).collect(),
-    })
+    };
+    GroupRow::new(&create, Lsn(1))
+}
+
+/// The frame behind everything that has happened to the group.
+fn next(group: &GroupRow) -> Lsn {
+    Lsn(group.cursors.values().map(|cursor| cursor.epoch).max().unwrap_or(0).max(group.version) + 1)
+}
+
+fn apply(group: &mut GroupRow, op: &GroupOp) {
+    let lsn = next(group);
+    group.apply(op, lsn, 0);
 }
 
 fn join(group: &mut GroupRow, member: &str) {
     let (instance, client) = ("1".to_owned(), String::new());
-    group.apply(&GroupOp::Member { group: group.id, member: member.to_owned(), instance, client }, 0);
+    let op = GroupOp::Member { group: group.id, member: member.to_owned(), instance, client };
+    apply(group, &op);
     settle(group);
 }
 
@@ -39,20 +51,23 @@ fn leave(group: &mut GroupRow, member: &str) {
     for (lane, epoch) in held {
         free(group, lane, epoch);
     }
-    group.apply(&GroupOp::MemberGone { group: group.id, member: member.to_owned() }, 0);
+    let op = GroupOp::MemberGone { group: group.id, member: member.to_owned() };
+    apply(group, &op);
     settle(group);
 }
 
 fn free(group: &mut GroupRow, lane: Lane, epoch: u64) {
     let lost = Some(LostWhy::Released);
-    group.apply(&GroupOp::Assign { group: group.id, lane, epoch, holder: None, is_draining: false, lost }, 0);
+    let op = GroupOp::Assign { group: group.id, lane, epoch, holder: None, is_draining: false, lost };
+    apply(group, &op);
 }
 
 fn settle(group: &mut GroupRow) {
-    for op in share(group) {
-        group.apply(&op, 0);
+    let lsn = next(group);
+    for op in share(group, lsn) {
+        group.apply(&op, lsn, 0);
     }
-    assert_eq!(share(group), [], "asked again, nothing is left to do");
+    assert_eq!(share(group, lsn.next()), [], "asked again, nothing is left to do");
 }
 
 /// Whoever is asked gives back, until nobody is asked.
@@ -76,13 +91,15 @@ fn held_by(group: &GroupRow, member: &str) -> Vec<(Lane, u64)> {
 fn the_first_member_has_all_and_the_second_gets_half_when_it_is_given_back() {
     let mut group = group(Rule::Spread, 1, 8);
     join(&mut group, "a");
-    assert_eq!(held_by(&group, "a").len(), 8);
+    let first = held_by(&group, "a");
+    assert_eq!(first.len(), 8);
     join(&mut group, "b");
     assert_eq!((held_by(&group, "a").len(), held_by(&group, "b").len()), (8, 0), "asked, not taken");
     assert_eq!(drain(&mut group), 4);
     assert_eq!((held_by(&group, "a").len(), held_by(&group, "b").len()), (4, 4));
-    assert!(held_by(&group, "a").iter().all(|(_, epoch)| *epoch == 1), "what did not move is not fenced");
-    assert!(held_by(&group, "b").iter().all(|(_, epoch)| *epoch == 2));
+    assert!(held_by(&group, "a").iter().all(|held| first.contains(held)), "what did not move is not fenced");
+    let fenced = |(lane, epoch): &(Lane, u64)| first.iter().any(|(other, before)| other == lane && before < epoch);
+    assert!(held_by(&group, "b").iter().all(fenced));
 }
 
 #[test]
@@ -94,10 +111,11 @@ fn a_unit_is_given_on_only_as_a_whole() {
         group.cursors.iter().filter(|(_, cursor)| cursor.is_draining).map(|(lane, _)| *lane).collect();
     assert_eq!(draining.len(), 2, "one partition of both topics");
     assert_eq!(draining[0].partition, draining[1].partition);
-    free(&mut group, draining[0], 1);
+    let epoch = group.cursors[&draining[0]].epoch;
+    free(&mut group, draining[0], epoch);
     settle(&mut group);
     assert_eq!(held_by(&group, "b"), [], "the other half is not free yet");
-    free(&mut group, draining[1], 1);
+    free(&mut group, draining[1], epoch);
     settle(&mut group);
     assert_eq!(held_by(&group, "b").len(), 2);
 }

@@ -1,6 +1,6 @@
 use tillroll_engine::{
     group::{BelowHead, GroupConfig, Mode, Rule},
-    id::{GroupId, Partition},
+    id::{GroupId, Lsn, Partition},
     journal::group_op::{GroupCreate, GroupOp},
     request::Start,
 };
@@ -16,7 +16,7 @@ fn lane(partition: u32) -> Lane {
 
 /// A group with two partitions of one topic.
 fn row() -> GroupRow {
-    GroupRow::new(&GroupCreate {
+    let create = GroupCreate {
         group: GroupId(1),
         name: "workers".into(),
         config: GroupConfig {
@@ -29,7 +29,8 @@ fn row() -> GroupRow {
         },
         topics: vec![(TopicId(1), "orders".into())],
         cursors: vec![(lane(0), Offset(7)), (lane(1), Offset(0))],
-    })
+    };
+    GroupRow::new(&create, Lsn(1))
 }
 
 fn assign(
@@ -41,7 +42,7 @@ fn assign(
     lost: Option<LostWhy>,
 ) {
     let holder = holder.map(str::to_owned);
-    row.apply(&GroupOp::Assign { group: row.id, lane: lane(partition), epoch, holder, is_draining, lost }, 0);
+    row.apply(&GroupOp::Assign { group: row.id, lane: lane(partition), epoch, holder, is_draining, lost }, Lsn(2), 0);
 }
 
 /// What a member is told, in short.

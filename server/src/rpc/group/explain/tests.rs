@@ -1,6 +1,6 @@
 use tillroll_engine::{
     group::{BelowHead, GroupConfig, Rule},
-    id::{GroupId, Offset, Partition, TopicId},
+    id::{GroupId, Lsn, Offset, Partition, TopicId},
     journal::group_op::{GroupCreate, GroupOp, GroupSettings},
     request::Start,
 };
@@ -25,11 +25,11 @@ fn row() -> GroupRow {
     };
     let (group, name) = (GroupId(1), "mailer".to_owned());
     let (topics, cursors) = (vec![(TopicId(1), "orders".into())], vec![(lane(0), Offset(5))]);
-    let mut row = GroupRow::new(&GroupCreate { group, name, config, topics, cursors });
+    let mut row = GroupRow::new(&GroupCreate { group, name, config, topics, cursors }, Lsn(1));
     let (member, instance, client) = ("a".to_owned(), "1".to_owned(), String::new());
-    row.apply(&GroupOp::Member { group, member, instance, client }, NOW_US - 60_000_000);
+    row.apply(&GroupOp::Member { group, member, instance, client }, Lsn(2), NOW_US - 60_000_000);
     let (holder, lost) = (Some("a".to_owned()), None);
-    row.apply(&GroupOp::Assign { group, lane: lane(0), epoch: 1, holder, is_draining: false, lost }, 0);
+    row.apply(&GroupOp::Assign { group, lane: lane(0), epoch: 1, holder, is_draining: false, lost }, Lsn(2), 0);
     row
 }
 
@@ -54,18 +54,18 @@ fn what_holds_all_of_it_up_is_said_first() {
     let settings =
         GroupSettings { group: row.id, paused: Some("a sale".into()), below_head: BelowHead::Fail, topics: Vec::new() };
     assert_eq!(check(&row, 0, 5, None).0, ["SESSION_WAIT", "CAUGHT_UP"]);
-    row.apply(&GroupOp::Change(settings), 0);
+    row.apply(&GroupOp::Change(settings), Lsn(2), 0);
     let (found, summary) = check(&row, 0, 9, Some(&View { has_no_credit: true, ..View::default() }));
     assert_eq!(found, ["PAUSED", "NO_CREDIT"]);
     assert_eq!(summary, "group mailer: it is paused: a sale");
-    row.apply(&GroupOp::MemberGone { group: row.id, member: "a".into() }, 0);
+    row.apply(&GroupOp::MemberGone { group: row.id, member: "a".into() }, Lsn(2), 0);
     assert_eq!(check(&row, 0, 9, None).0, ["PAUSED", "NO_MEMBERS"]);
 }
 
 #[test]
 fn a_group_without_members_is_told_which_command_starts_one() {
     let mut row = row();
-    row.apply(&GroupOp::MemberGone { group: row.id, member: "a".into() }, 0);
+    row.apply(&GroupOp::MemberGone { group: row.id, member: "a".into() }, Lsn(2), 0);
     let extent = |_| Extent { end: Offset(9), ..Extent::default() };
     let next = |row: &GroupRow| {
         let explained = explain(&Look { row, now_us: NOW_US, extent: &extent, view: &|_| None });
@@ -84,7 +84,7 @@ fn a_group_whose_topic_is_gone_is_not_caught_up() {
     let (found, summary) = check(&row, 0, 0, Some(&View::default()));
     assert_eq!(found, ["TOPIC_DELETED"]);
     assert!(summary.starts_with("group mailer: the topic orders that it read is gone"), "{summary}");
-    row.apply(&GroupOp::MemberGone { group: row.id, member: "a".into() }, 0);
+    row.apply(&GroupOp::MemberGone { group: row.id, member: "a".into() }, Lsn(2), 0);
     assert_eq!(check(&row, 0, 0, None).0, ["TOPIC_DELETED"], "a member would get nothing");
 }
 
@@ -128,6 +128,6 @@ fn what_holds_a_partition_up_is_named() {
     assert_eq!(check(&row, 0, 9, Some(&held_back)).0, ["HELD_BACK"]);
     assert_eq!(check(&row, 7, 9, Some(&View::default())).0, ["BELOW_HEAD"]);
     let (group, holder) = (row.id, Some("a".to_owned()));
-    row.apply(&GroupOp::Assign { group, lane: lane(0), epoch: 1, holder, is_draining: true, lost: None }, 0);
+    row.apply(&GroupOp::Assign { group, lane: lane(0), epoch: 1, holder, is_draining: true, lost: None }, Lsn(2), 0);
     assert_eq!(check(&row, 0, 9, Some(&View::default())).0, ["DRAINING"]);
 }
