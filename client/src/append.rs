@@ -292,10 +292,12 @@ pub(crate) async fn init_producer(
     client: &Client,
     name: Option<&str>,
     idle_expiry: Duration,
+    expected_epoch: Option<u64>,
 ) -> Result<ProducerIdentity, Error> {
     let request = v1::InitProducerRequest {
         producer_id: name.unwrap_or_default().to_owned(),
         idle_expiry_ms: u64::try_from(idle_expiry.as_millis()).unwrap_or(u64::MAX),
+        expected_epoch,
     };
     let answer = client
         .control()

@@ -103,7 +103,7 @@ impl Client {
     /// Without a name the server makes one up and forgets it when it was idle
     /// for `idle_expiry`, at most 7 days. For a named one zero means never.
     pub async fn init_producer(&self, name: Option<&str>, idle_expiry: Duration) -> Result<ProducerIdentity, Error> {
-        append::init_producer(self, name, idle_expiry).await
+        append::init_producer(self, name, idle_expiry, None).await
     }
 
     /// Opens a stream for prepared appends, without retries. Most programs want

@@ -283,6 +283,7 @@ fn kind_of_reason(name: &str) -> Option<ErrorKind> {
         reason::START_REQUIRED
         | reason::RECORD_TOO_LARGE
         | reason::BATCH_TOO_LARGE
+        | reason::REQUEST_TOO_LARGE
         | reason::APPEND_TOO_LARGE
         | reason::APPEND_EMPTY
         | reason::BAD_CRC
@@ -296,7 +297,9 @@ fn kind_of_reason(name: &str) -> Option<ErrorKind> {
         | reason::JOURNAL_FULL
         | reason::TOO_MANY_IN_FLIGHT
         | reason::PRODUCERS_FULL
+        | reason::ANSWERS_FULL
         | reason::TOPICS_FULL
+        | reason::PARTITIONS_FULL
         | reason::GROUPS_FULL => ErrorKind::Exhausted,
         reason::LOG_POISONED | reason::READ_FAILED | reason::SHUTTING_DOWN | reason::MEMBERSHIP_ENDED => {
             ErrorKind::Unavailable

@@ -137,7 +137,7 @@ impl ProducerBuilder {
         }
         let expiry = if self.name.is_some() { Duration::ZERO } else { IDLE_EXPIRY };
         let identity = loop {
-            match append::init_producer(&self.client, self.name.as_deref(), expiry).await {
+            match append::init_producer(&self.client, self.name.as_deref(), expiry, None).await {
                 Err(error) if error.is_retryable() => match backoff.after(&error) {
                     Some(delay) => tokio::time::sleep(delay).await,
                     None => return Err(error),

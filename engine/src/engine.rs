@@ -20,8 +20,8 @@ use crate::{
     open::{self, OpenError, OpenReport, Parts, Stages},
     read::Moved,
     request::{
-        Append, Appended, Extent, InitProducer, ProducerOpened, ReadAnswer, SegmentView, Start, Status, TopicConfig,
-        TopicCreated, TopicView,
+        Append, Appended, Extent, InitProducer, ProducerOpened, ProducerView, ReadAnswer, RecentAppend, SegmentView,
+        Start, Status, TopicConfig, TopicCreated, TopicView,
     },
     sequence::registry,
     settings::Settings,
@@ -75,13 +75,11 @@ impl Engine {
     fn enter(&self, append: Append, permit: Permit) -> Ticket<Appended> {
         let parts = &self.parts;
         let room = || parts.room.check(parts.env.mono_us(), parts.tail.pinned_bytes());
-        let admitted = self
-            .check_open()
-            .and_then(|()| room())
-            .and_then(|()| admit::admit(append, &parts.applied, parts.settings.frame_bytes_max()));
+        let admitted = self.check_open().and_then(|()| room()).and_then(|()| admit::admit(append, &parts.applied));
         match admitted {
-            Err(refusal) => Ticket::resolved(Err(refusal)),
-            Ok(admitted) => {
+            Err(refusal) => Ticket::resolved(Err(self.with_similar(refusal))),
+            Ok(mut admitted) => {
+                admitted.missing = admitted.missing.map(|refusal| self.with_similar(refusal));
                 let (reply, ticket) = ticket();
                 let request = Request::Append(Box::new(admitted), reply);
                 let pushed = parts.appends.push(Admitted { request, permit: Some(permit) });
@@ -118,6 +116,42 @@ impl Engine {
         self.control(|reply| Request::InitProducer(init, reply))
     }
 
+    /// Forgets a producer, at this epoch when one is given: what it still sends is refused, and a retry of what has no
+    /// answer yet is no longer recognised.
+    pub fn delete_producer(&self, name: &str, epoch: Option<u64>) -> Ticket<()> {
+        self.control(|reply| Request::DeleteProducer(name.to_owned(), epoch, reply))
+    }
+
+    /// Producers whose names start with `prefix`, sorted by name, behind `after`, at most `count`.
+    pub fn producers(&self, prefix: &str, after: Option<&str>, count: usize) -> Vec<ProducerView> {
+        let applied = self.parts.applied.read();
+        let first = after.map_or(prefix, |after| after.max(prefix)).to_owned();
+        let from = applied.producer_names.range(first..).filter(|(name, _)| Some(name.as_str()) != after);
+        let fitting = from.take_while(|(name, _)| name.starts_with(prefix)).take(count);
+        fitting.filter_map(|(_, id)| applied.producers.get(id)).map(registry::producer_view).collect()
+    }
+
+    /// Appends of a producer that are remembered, oldest first, behind the sequence `after`: about `bytes_max` of them,
+    /// one at least. The flag: there are more.
+    pub fn producer_appends(
+        &self,
+        name: &str,
+        after: u64,
+        bytes_max: usize,
+    ) -> Result<(Vec<RecentAppend>, bool), Refusal> {
+        let applied = self.parts.applied.read();
+        let unknown = || Refusal::ProducerUnknown { producer: name.to_owned() };
+        let row = applied.producer(name).ok_or_else(unknown)?;
+        let mut room = bytes_max;
+        let mut left = row.answers.iter().filter(|answer| answer.sequence > after).peekable();
+        let mut page = Vec::new();
+        while let Some(answer) = left.next_if(|answer| page.is_empty() || registry::recent_bytes(answer) <= room) {
+            room = room.saturating_sub(registry::recent_bytes(answer));
+            page.push(registry::recent_append(&applied, answer));
+        }
+        Ok((page, left.peek().is_some()))
+    }
+
     /// Creates a topic, or finds it standing with the same configuration; `dry_run` only says what would be.
     pub fn create_topic(&self, name: &str, config: TopicConfig, dry_run: bool) -> Ticket<TopicCreated> {
         self.control(|reply| Request::CreateTopic(name.to_owned(), config, dry_run, reply))
@@ -131,7 +165,9 @@ impl Engine {
     /// A topic by name.
     pub fn topic(&self, name: &str) -> Result<TopicView, Refusal> {
         let applied = self.parts.applied.read();
-        applied.topic(name).map(registry::view).ok_or_else(|| admit::not_found(&applied, name))
+        let found = applied.topic(name).map(registry::view);
+        drop(applied);
+        found.ok_or_else(|| self.with_similar(admit::not_found(name)))
     }
 
     /// Topics whose names start with `prefix`, sorted by name, behind `after`, at most `count`.
@@ -141,6 +177,25 @@ impl Engine {
         let from = applied.topic_names.range(first..).filter(|(name, _)| Some(name.as_str()) != after);
         let fitting = from.take_while(|(name, _)| name.starts_with(prefix)).take(count);
         fitting.filter_map(|(_, id)| applied.topics.get(id)).map(registry::view).collect()
+    }
+
+    /// A refusal with the name that is closest to the one that was not found. **Cost**: some thousand comparisons, on a
+    /// copy of the names.
+    pub fn with_similar(&self, refusal: Refusal) -> Refusal {
+        let applied = &self.parts.applied;
+        match refusal {
+            Refusal::TopicNotFound { topic, similar: None } => {
+                let names = admit::similar::around(&applied.read().topic_names, &topic);
+                let similar = admit::similar::closest(names, &topic);
+                Refusal::TopicNotFound { topic, similar }
+            }
+            Refusal::GroupNotFound { group, similar: None } => {
+                let names = admit::similar::around(&applied.read().group_names, &group);
+                let similar = admit::similar::closest(names, &group);
+                Refusal::GroupNotFound { group, similar }
+            }
+            other => other,
+        }
     }
 
     /// What a lane holds.

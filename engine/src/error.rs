@@ -25,6 +25,10 @@ pub enum Sized {
     AppendBytes,
     /// The frame that the append would become, in bytes.
     FrameBytes,
+    /// The frame that a request other than an append would become, in bytes.
+    RequestBytes,
+    /// Partitions that the batches of one append go to.
+    Parts,
     /// Batches in one append.
     Batches,
     /// Records in one append.
@@ -411,6 +415,35 @@ pub enum Refusal {
     TopicsFull {
         /// The limit.
         limit: u64,
+    },
+    /// More partitions, over all topics, than there may be.
+    #[error("too many partitions limit={limit} actual={actual}")]
+    PartitionsFull {
+        /// The limit.
+        limit: u64,
+        /// As many as there would be.
+        actual: u64,
+    },
+    /// More cursors or members, over all groups, than there may be.
+    #[error("too many {what} limit={limit} actual={actual}")]
+    GroupRowsFull {
+        /// `cursors` or `members`.
+        what: &'static str,
+        /// The limit.
+        limit: u64,
+        /// As many as there would be.
+        actual: u64,
+    },
+    /// The answers that are remembered for this producer's retries, and for those of all others, take as much as they
+    /// may. An append that confirms answers, or that goes to fewer partitions, is accepted.
+    #[error("too many unconfirmed answers producer={producer} limit={limit} actual={actual}")]
+    AnswersFull {
+        /// The name.
+        producer: String,
+        /// Bytes that this producer may have remembered now.
+        limit: u64,
+        /// Bytes that it would have.
+        actual: u64,
     },
     /// This producer has as many unanswered appends as it may have.
     #[error("too many appends in flight producer={producer} limit={limit}")]

@@ -12,6 +12,8 @@ pub const APPEND_BYTES_MAX: usize = 8 << 20;
 pub const APPEND_BATCHES_MAX: usize = 1_024;
 /// Cursor commits in one append.
 pub const APPEND_COMMITS_MAX: usize = 1_024;
+/// Partitions that one append writes to, counted for each of its batches: its answer names each.
+pub const APPEND_PARTS_MAX: usize = 4_096;
 /// Records in one append.
 pub const APPEND_RECORDS_MAX: usize = 65_536;
 /// One frame in the journal, header and padding included.
@@ -28,11 +30,16 @@ pub const NAME_BYTES_MAX: usize = 128;
 pub const PARTITIONS_MAX: u32 = 1_024;
 /// Partitions of a topic that does not say.
 pub const PARTITIONS_DEFAULT: u32 = 8;
+/// Partitions of all topics of one shard, tombstones included: each has a directory, files, and some hundred bytes of
+/// memory.
+pub const PARTITIONS_ALL_MAX: u64 = 65_536;
 /// Topics of one shard, tombstones included.
 pub const TOPICS_MAX: usize = 10_000;
 /// Producers registered on one shard; the next one is refused.
 pub const PRODUCERS_MAX: usize = 100_000;
-/// Appends of one producer that may be in flight, and answers that are always kept for it.
+/// Newest appends that a producer's registration answers with, in bytes; older ones come in pages.
+pub const RECENT_BYTES_MAX: usize = 1 << 20;
+/// Appends of one producer that may be in flight, and unconfirmed answers that are always kept for it.
 pub const PRODUCER_WINDOW: usize = 256;
 /// The longest idle time that a nameless producer may state.
 pub const PRODUCER_IDLE_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1_000;
@@ -44,6 +51,14 @@ pub const GROUP_TOPICS_MAX: usize = 256;
 pub const GROUP_PARTITIONS_MAX: usize = 16_384;
 /// Members of one group.
 pub const MEMBERS_MAX: usize = 1_024;
+/// Members of all groups of one shard.
+pub const MEMBERS_ALL_MAX: u64 = 32_768;
+/// Cursors of all groups of one shard: each takes some hundred bytes of memory, and 1 KiB more with metadata.
+pub const CURSORS_ALL_MAX: u64 = 131_072;
+/// Why a group is paused or its cursors are set, in an operator's words.
+pub const REASON_BYTES_MAX: usize = 1 << 10;
+/// What a member's client calls itself.
+pub const CLIENT_BYTES_MAX: usize = 512;
 /// What is kept beside a cursor.
 pub const CURSOR_METADATA_BYTES_MAX: usize = 1 << 10;
 /// How long a member that is away keeps its partitions, in milliseconds: smallest, unless stated, largest.

@@ -4,7 +4,10 @@
 //! loses its partitions by a frame like any other (`sequence`). After a restart nobody is there yet, and all timers
 //! begin anew.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 
@@ -25,8 +28,8 @@ pub struct Presence {
 struct State {
     /// How many streams each has open.
     here: BTreeMap<Who, u32>,
-    /// Somebody came or went since it was asked.
-    has_changed: bool,
+    /// Groups in which a stream was opened or closed since it was asked.
+    changed: BTreeSet<GroupId>,
 }
 
 impl Presence {
@@ -39,7 +42,7 @@ impl Presence {
     pub fn attend(self: &Arc<Self>, who: Who) -> Attendance {
         let mut state = self.state.lock();
         *state.here.entry(who.clone()).or_default() += 1;
-        state.has_changed = true;
+        state.changed.insert(who.0);
         drop(state);
         self.bell.ring();
         Attendance { presence: self.clone(), who }
@@ -50,9 +53,9 @@ impl Presence {
         self.state.lock().here.contains_key(who)
     }
 
-    /// Whether somebody came or went since this was asked last.
-    pub(crate) fn take_changed(&self) -> bool {
-        std::mem::take(&mut self.state.lock().has_changed)
+    /// Groups in which a stream was opened or closed since this was asked last.
+    pub(crate) fn take_changed(&self) -> BTreeSet<GroupId> {
+        std::mem::take(&mut self.state.lock().changed)
     }
 }
 
@@ -72,7 +75,7 @@ impl Drop for Attendance {
                 state.here.remove(&self.who);
             }
         }
-        state.has_changed = true;
+        state.changed.insert(self.who.0);
         drop(state);
         self.presence.bell.ring();
     }
@@ -86,12 +89,12 @@ mod tests {
     fn a_process_is_there_until_its_last_stream_is_gone() {
         let presence = Presence::new(Bell::default());
         let who = (GroupId(1), "payment-0".to_owned(), "a".to_owned());
-        assert!(!presence.take_changed());
+        assert!(presence.take_changed().is_empty());
         let (old, new) = (presence.attend(who.clone()), presence.attend(who.clone()));
-        assert!(presence.take_changed() && !presence.take_changed());
+        assert!(presence.take_changed().len() == 1 && presence.take_changed().is_empty());
         drop(old);
         assert!(presence.is_here(&who));
         drop(new);
-        assert!(!presence.is_here(&who) && presence.take_changed());
+        assert!(!presence.is_here(&who) && presence.take_changed().contains(&GroupId(1)));
     }
 }

@@ -146,6 +146,27 @@ pub struct InitProducer {
     pub name: Option<String>,
     /// Forgotten after this long without an append; 0: kept until deleted.
     pub idle_expiry_ms: u64,
+    /// The epoch that the caller had: with another one the producer is somebody else's by now, and nothing changes.
+    pub expected_epoch: Option<u64>,
+}
+
+/// A producer as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProducerView {
+    /// Its name.
+    pub name: String,
+    /// The epoch that counts.
+    pub epoch: u64,
+    /// The sequence that its next append must carry.
+    pub next_sequence: u64,
+    /// Records ever accepted under this name.
+    pub accepted_records: u64,
+    /// Forgotten after this long without an append; 0: kept until deleted.
+    pub idle_expiry_ms: u64,
+    /// When it was registered or appended last, in microseconds.
+    pub last_us: i64,
+    /// Answers that are remembered for its retries.
+    pub answers: u64,
 }
 
 /// A producer, ready to append.
@@ -159,8 +180,10 @@ pub struct ProducerOpened {
     pub next_sequence: u64,
     /// Records ever accepted under this name.
     pub accepted_records: u64,
-    /// Its newest appends, oldest first.
+    /// Its newest appends, oldest first: those that fit into [`limits::RECENT_BYTES_MAX`].
     pub recent: Vec<RecentAppend>,
+    /// There are older ones that are remembered.
+    pub has_older: bool,
 }
 
 /// One remembered answer.

@@ -15,6 +15,9 @@ pub struct Settings {
     pub in_flight_bytes: u64,
     /// Appends admitted and not yet answered.
     pub in_flight_appends: usize,
+    /// Answers to appends that are remembered for retries, of all producers together, in bytes. Above it only producers
+    /// with less than their share go on; above twice as much none does.
+    pub answers_bytes: u64,
     /// Published batches in memory, counted by the capacity of the buffers that they pin.
     pub tail_bytes: u64,
     /// Raw bytes at which a block closes.
@@ -39,6 +42,7 @@ impl Default for Settings {
             group_bytes: 2 << 20,
             in_flight_bytes: 64 << 20,
             in_flight_appends: 16_384,
+            answers_bytes: 64 << 20,
             tail_bytes: 256 << 20,
             block_bytes: 256 << 10,
             checkpoint_after_us: 30_000_000,

@@ -73,6 +73,9 @@ reasons! {
     BATCH_TOO_LARGE;
     /// The append has too many bytes, records or batches.
     APPEND_TOO_LARGE;
+    /// A field of a request other than an append is larger than allowed, or the
+    /// request would change more at once than fits.
+    REQUEST_TOO_LARGE;
     /// An append or a batch has nothing in it.
     APPEND_EMPTY;
     /// The CRC sent does not fit the bytes sent.
@@ -104,9 +107,14 @@ reasons! {
     TOO_MANY_IN_FLIGHT;
     /// As many producers as there may be.
     PRODUCERS_FULL;
+    /// Answers that this producer has not confirmed take as much room as they
+    /// may. Confirm some with `answered_below`, and try again.
+    ANSWERS_FULL;
     /// As many topics as there may be.
     TOPICS_FULL;
-    /// As many groups, or members of one, as there may be.
+    /// As many partitions, over all topics, as there may be.
+    PARTITIONS_FULL;
+    /// As many groups, members or cursors as there may be.
     GROUPS_FULL;
 
     /// Writes are off since a write or a sync failed, until the server is

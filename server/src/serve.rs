@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use tillroll_engine::engine::Engine;
-use tillroll_proto::v1::{
+use tillroll_proto::raw::{
     group_service_server::GroupServiceServer, log_service_server::LogServiceServer,
     topic_service_server::TopicServiceServer,
 };

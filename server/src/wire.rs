@@ -1,19 +1,19 @@
 //! From the wire's messages to the engine's requests and back. What is not set or not known is refused here.
 
+use bytes::Bytes;
 use prost::Message;
 use tillroll_engine::{
     batch::Batch,
     codec::Codec,
     id::{Offset, Partition},
-    limits,
     request::{
         Append, AppendBatch, Appended, AppendedBatch, Check, Content, CursorCommit, HeldAssignment, ProducerOpened,
-        Stamp, Start, TopicConfig, TopicView,
+        ProducerView, RecentAppend, Stamp, Start, TopicConfig, TopicView,
     },
 };
-use tillroll_proto::{reason::key, v1};
+use tillroll_proto::{limits::measure, raw, reason::key, v1};
 
-use crate::refusal::{Facts, bad_field, required, table, unsupported};
+use crate::refusal::{Facts, bad_field, of_limits, required, table, undecodable, unsupported};
 
 /// What a request may rely on by name.
 pub const FEATURES: &[&str] = &[
@@ -29,18 +29,16 @@ pub const FEATURES: &[&str] = &[
     "read.key",
 ];
 
+/// An append as it came on a stream: measured, then decoded.
+pub fn received(request: Bytes) -> Result<Append, Facts> {
+    measure::<raw::AppendRequest>(&request).map_err(|fault| of_limits(&fault))?;
+    append(raw::AppendRequest::decode(request).map_err(|error| undecodable(&error))?)
+}
+
 /// An append as the engine takes it. Payloads are passed on as they lie in the received message.
-pub fn append(request: v1::AppendRequest) -> Result<Append, Facts> {
+pub fn append(request: raw::AppendRequest) -> Result<Append, Facts> {
     if let Some(need) = request.needs.iter().find(|need| !FEATURES.contains(&need.as_str())) {
         return Err(unsupported(need));
-    }
-    for (field, count) in [("checks", request.checks.len()), ("commits", request.commits.len())] {
-        let limit = limits::APPEND_BATCHES_MAX;
-        if count > limit {
-            let message = format!("{field} has {count} entries, the limit is {limit}; split the append");
-            let facts = Facts::new(&table::APPEND_TOO_LARGE, message).with(key::FIELD, field);
-            return Err(facts.with(key::LIMIT, limit).with(key::ACTUAL, count));
-        }
     }
     let batches = request.batches.into_iter().enumerate().map(|(index, batch)| append_batch(index, batch));
     let checks = request.checks.into_iter().enumerate().map(|(index, check)| append_check(index, check));
@@ -57,14 +55,14 @@ pub fn append(request: v1::AppendRequest) -> Result<Append, Facts> {
     })
 }
 
-fn append_batch(index: usize, batch: v1::AppendBatch) -> Result<AppendBatch, Facts> {
+fn append_batch(index: usize, batch: raw::AppendBatch) -> Result<AppendBatch, Facts> {
     let field = format!("batches[{index}].content");
     let content = match batch.content {
         None => {
             return Err(required(&field, format!("{field} is not set, or of a kind that this broker does not know")));
         }
-        Some(v1::append_batch::Content::Records(set)) => Content::Plain(set.encode_to_vec().into()),
-        Some(v1::append_batch::Content::Encoded(encoded)) => Content::Encoded(Batch {
+        Some(raw::append_batch::Content::Records(set)) => Content::Plain(set),
+        Some(raw::append_batch::Content::Encoded(encoded)) => Content::Encoded(Batch {
             codec: codec(encoded.codec, &format!("batches[{index}].encoded.codec"))?.ok_or_else(|| {
                 required(&format!("batches[{index}].encoded.codec"), "say how the data is compressed")
             })?,
@@ -204,19 +202,38 @@ fn appended_batch(batch: AppendedBatch) -> v1::AppendedBatch {
     }
 }
 
-/// The answer to a producer's registration.
-pub fn producer(opened: ProducerOpened) -> v1::InitProducerResponse {
-    let recent = opened.recent.into_iter().map(|recent| v1::ProducerAppend {
+/// An append that is remembered.
+pub fn producer_append(recent: RecentAppend) -> v1::ProducerAppend {
+    v1::ProducerAppend {
         sequence: recent.sequence,
         record_count: recent.appended.batches.iter().map(|batch| batch.record_count).sum(),
         batches: recent.appended.batches.into_iter().map(appended_batch).collect(),
-    });
+    }
+}
+
+/// The answer to a producer's registration.
+pub fn producer(opened: ProducerOpened) -> v1::InitProducerResponse {
+    let recent = opened.recent.into_iter().map(producer_append);
     v1::InitProducerResponse {
         producer_id: opened.name,
         epoch: opened.epoch,
         next_sequence: opened.next_sequence,
         accepted_records: opened.accepted_records,
+        has_older: opened.has_older,
         recent: recent.collect(),
+    }
+}
+
+/// A producer.
+pub fn producer_view(view: ProducerView) -> v1::Producer {
+    v1::Producer {
+        producer_id: view.name,
+        epoch: view.epoch,
+        next_sequence: view.next_sequence,
+        accepted_records: view.accepted_records,
+        idle_expiry_ms: view.idle_expiry_ms,
+        last_append_time_us: view.last_us,
+        remembered_answers: view.answers,
     }
 }
 

@@ -38,6 +38,7 @@ pub fn settings() -> Settings {
         group_bytes: 16 << 10,
         in_flight_bytes: 64 << 10,
         in_flight_appends: 64,
+        answers_bytes: 4 << 20,
         tail_bytes: 96 << 10,
         block_bytes: 8 << 10,
         checkpoint_after_us: 1_000_000,
@@ -136,7 +137,7 @@ impl Workload {
 
     /// Registers the producer, or takes it over.
     pub fn register(&mut self, world: &mut World) -> Option<()> {
-        let init = InitProducer { name: Some(PRODUCER.to_owned()), idle_expiry_ms: 0 };
+        let init = InitProducer { name: Some(PRODUCER.to_owned()), ..InitProducer::default() };
         let ticket = world.engine.init_producer(init);
         let opened = world.wait(&ticket)?.ok()?;
         self.epoch = opened.epoch;

@@ -41,7 +41,11 @@ fn stamp(epoch: u64, sequence: u64) -> Stamp {
 }
 
 fn register(world: &mut World, name: Option<&str>, idle_expiry_ms: u64) -> Result<(String, u64), Refusal> {
-    let ticket = world.engine.init_producer(InitProducer { name: name.map(str::to_owned), idle_expiry_ms });
+    let ticket = world.engine.init_producer(InitProducer {
+        name: name.map(str::to_owned),
+        idle_expiry_ms,
+        expected_epoch: None,
+    });
     world.wait(&ticket).expect("answered").map(|opened| (opened.name, opened.epoch))
 }
 

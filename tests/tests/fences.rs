@@ -88,7 +88,11 @@ fn is_fenced(refusal: &Refusal) -> bool {
 }
 
 fn register(world: &mut World, name: Option<&str>, idle_expiry_ms: u64) -> (String, u64) {
-    let ticket = world.engine.init_producer(InitProducer { name: name.map(str::to_owned), idle_expiry_ms });
+    let ticket = world.engine.init_producer(InitProducer {
+        name: name.map(str::to_owned),
+        idle_expiry_ms,
+        expected_epoch: None,
+    });
     let opened = world.wait(&ticket).expect("answered").expect("registered");
     (opened.name, opened.epoch)
 }

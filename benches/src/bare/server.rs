@@ -77,6 +77,27 @@ impl LogService for Echo {
         Err(absent())
     }
 
+    async fn list_producers(
+        &self,
+        _: Request<v1::ListProducersRequest>,
+    ) -> Result<Response<v1::ListProducersResponse>, Status> {
+        Err(absent())
+    }
+
+    async fn list_producer_appends(
+        &self,
+        _: Request<v1::ListProducerAppendsRequest>,
+    ) -> Result<Response<v1::ListProducerAppendsResponse>, Status> {
+        Err(absent())
+    }
+
+    async fn delete_producer(
+        &self,
+        _: Request<v1::DeleteProducerRequest>,
+    ) -> Result<Response<v1::DeleteProducerResponse>, Status> {
+        Err(absent())
+    }
+
     async fn append(&self, request: Request<AppendRequest>) -> Result<Response<AppendResponse>, Status> {
         Ok(Response::new(answer(&self.end, request.into_inner())))
     }

@@ -211,7 +211,7 @@ async fn claim(client: &Client, claiming: &mut Option<Claim>) -> Option<Step> {
             sleep_until(*at).await;
             let (client, producer_id) = (client.clone(), producer_id.take());
             let asked = producer_id.clone();
-            let call = async move { append::init_producer(&client, asked.as_deref(), IDLE_EXPIRY).await };
+            let call = async move { append::init_producer(&client, asked.as_deref(), IDLE_EXPIRY, None).await };
             *claiming = Some(Claim::Asked(Box::pin(call), producer_id));
             None
         }

@@ -275,19 +275,16 @@ impl Task {
             Settled::Resend => {}
             Settled::Renumbered(failed) => self.fail_all(failed),
             Settled::Fence => {
-                let taken = self.register(Some(Arc::clone(&self.stamp.producer_id))).await?;
-                if taken.epoch != self.stamp.epoch + 1 {
-                    // Somebody else had taken the producer over in between: this
-                    // process is the older one, and has to stop.
-                    return Err(Stop::Final(fenced(&taken)));
-                }
+                // When another process has taken the producer over, this one is the older one and has to stop: the
+                // server refuses it then, and the newer one goes on.
+                let taken = self.register(Some(Arc::clone(&self.stamp.producer_id)), Some(self.stamp.epoch)).await?;
                 let failed = self.inflight.fenced(taken.next_sequence);
                 self.stamp = taken.stamp(0, 0);
                 self.buffer.count(|statistics| statistics.fences += 1);
                 self.fail_all(failed);
             }
             Settled::Renew => {
-                let made = self.register(None).await?;
+                let made = self.register(None, None).await?;
                 self.inflight.renewed(made.next_sequence);
                 self.stamp = made.stamp(0, 0);
             }
@@ -296,9 +293,14 @@ impl Task {
         Ok(())
     }
 
-    async fn register(&self, producer_id: Option<Arc<str>>) -> Result<ProducerIdentity, Stop> {
+    async fn register(
+        &self,
+        producer_id: Option<Arc<str>>,
+        expected_epoch: Option<u64>,
+    ) -> Result<ProducerIdentity, Stop> {
         let expiry = if self.named { Duration::ZERO } else { super::IDLE_EXPIRY };
-        append::init_producer(&self.client, producer_id.as_deref(), expiry).await.map_err(give_up_or_retry)
+        let registered = append::init_producer(&self.client, producer_id.as_deref(), expiry, expected_epoch);
+        registered.await.map_err(give_up_or_retry)
     }
 
     fn accept(&self, append: Prepared, appended: Appended) {
@@ -364,13 +366,4 @@ fn give_up_or_retry(error: Error) -> Stop {
         ErrorKind::Protocol if error.reason().is_none() => Stop::Broke(error),
         _ => Stop::Final(error),
     }
-}
-
-fn fenced(taken: &ProducerIdentity) -> Error {
-    Error::refused(
-        ErrorKind::Fenced,
-        reason::PRODUCER_FENCED,
-        format!("another process used this producer producer={}", taken.producer_id),
-        &[(reason::key::PRODUCER, taken.producer_id.to_string()), (reason::key::EPOCH, taken.epoch.to_string())],
-    )
 }

@@ -38,7 +38,7 @@ impl LogService for Fake {
             gate.acquire().await.expect("open").forget();
         }
         let mut state = self.state.lock();
-        let mut id = request.into_inner().producer_id;
+        let v1::InitProducerRequest { producer_id: mut id, expected_epoch, .. } = request.into_inner();
         if id.starts_with("made-up-") && !state.producers.contains_key(&id) {
             return Err(refusal(reason::PRODUCER_UNKNOWN, &[]));
         }
@@ -47,6 +47,9 @@ impl LogService for Fake {
             id = format!("made-up-{}", state.made_up);
         }
         let producer = state.producers.entry(id.clone()).or_insert_with(|| Producer { next: 1, ..Producer::default() });
+        if expected_epoch.is_some_and(|expected| expected != producer.epoch) {
+            return Err(refusal(reason::PRODUCER_FENCED, &[]));
+        }
         producer.epoch += 1;
         Ok(Response::new(v1::InitProducerResponse {
             producer_id: id,
@@ -54,7 +57,29 @@ impl LogService for Fake {
             next_sequence: producer.next,
             accepted_records: producer.records,
             recent: vec![],
+            has_older: false,
         }))
+    }
+
+    async fn list_producers(
+        &self,
+        _: Request<v1::ListProducersRequest>,
+    ) -> Result<Response<v1::ListProducersResponse>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn list_producer_appends(
+        &self,
+        _: Request<v1::ListProducerAppendsRequest>,
+    ) -> Result<Response<v1::ListProducerAppendsResponse>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn delete_producer(
+        &self,
+        _: Request<v1::DeleteProducerRequest>,
+    ) -> Result<Response<v1::DeleteProducerResponse>, Status> {
+        Err(Status::unimplemented("not faked"))
     }
 
     async fn append(&self, request: Request<v1::AppendRequest>) -> Result<Response<v1::AppendResponse>, Status> {

@@ -16,10 +16,6 @@ use crate::{
     error::{Refusal, Sized},
     group::{CursorMove, GroupChange, Join, Joined, Leave, NewGroup, Release, SetCursors},
     id::{GroupId, Lane, Offset, Partition, TopicId},
-    journal::{
-        frame::FRAME_HEADER_BYTES,
-        op::{BatchOp, Op},
-    },
     limits,
     record::{self, RecordFault, RecordLimits},
     request::{
@@ -31,6 +27,7 @@ use crate::{
 };
 
 pub mod room;
+pub mod similar;
 
 /// A request on its way to `sequence`, with the room that it holds.
 #[derive(Debug)]
@@ -50,6 +47,8 @@ pub enum Request {
     InitProducer(InitProducer, Reply<ProducerOpened>),
     /// A topic's creation; the flag is "only say what would be".
     CreateTopic(String, TopicConfig, bool, Reply<TopicCreated>),
+    /// A producer's deletion, at this epoch when one is given.
+    DeleteProducer(String, Option<u64>, Reply<()>),
     /// A topic's deletion.
     DeleteTopic(String, TopicId, Reply<()>),
     /// A deleted topic's files are gone: nobody waits for this.
@@ -91,7 +90,9 @@ impl Request {
             Self::Append(_, reply) => reply.take_up(),
             Self::InitProducer(_, reply) => reply.take_up(),
             Self::CreateTopic(_, _, _, reply) => reply.take_up(),
-            Self::DeleteTopic(_, _, reply) | Self::Group(_, reply) => reply.take_up(),
+            Self::DeleteTopic(_, _, reply) | Self::DeleteProducer(_, _, reply) | Self::Group(_, reply) => {
+                reply.take_up()
+            }
             Self::ForgetTopic(_) => true,
             Self::CreateGroup(_, _, reply) => reply.take_up(),
             Self::SetCursors(_, reply) => reply.take_up(),
@@ -105,7 +106,9 @@ impl Request {
             Self::Append(_, reply) => reply.send(Err(refusal)),
             Self::InitProducer(_, reply) => reply.send(Err(refusal)),
             Self::CreateTopic(_, _, _, reply) => reply.send(Err(refusal)),
-            Self::DeleteTopic(_, _, reply) | Self::Group(_, reply) => reply.send(Err(refusal)),
+            Self::DeleteTopic(_, _, reply) | Self::DeleteProducer(_, _, reply) | Self::Group(_, reply) => {
+                reply.send(Err(refusal));
+            }
             Self::ForgetTopic(_) => {}
             Self::CreateGroup(_, _, reply) => reply.send(Err(refusal)),
             Self::SetCursors(_, reply) => reply.send(Err(refusal)),
@@ -173,13 +176,11 @@ pub fn is_own_name(name: &str) -> bool {
 }
 
 /// Looks at every record of an append, and gives every batch its partition.
-pub fn admit(append: Append, applied: &RwLock<Applied>, frame_bytes_max: usize) -> Result<AdmittedAppend, Refusal> {
+pub fn admit(append: Append, applied: &RwLock<Applied>) -> Result<AdmittedAppend, Refusal> {
     check_counts(&append)?;
     check_commits(&append.commits)?;
-    if let Some(stamp) = &append.stamp
-        && !is_own_name(&stamp.producer)
-    {
-        check_name("producer.producer_id", &stamp.producer)?;
+    if let Some(stamp) = &append.stamp {
+        check_stamp(stamp)?;
     }
     let content_hash = content_hash(&append);
     let mut admitted = AdmittedAppend {
@@ -190,7 +191,7 @@ pub fn admit(append: Append, applied: &RwLock<Applied>, frame_bytes_max: usize) 
         ..Default::default()
     };
     admitted.names = append.batches.iter().map(|batch| batch.topic.clone()).collect();
-    let (mut records, mut frame_bytes) = (0_usize, FRAME_HEADER_BYTES + 64 + commits_bytes(&admitted.commits));
+    let mut records = 0_usize;
     for (index, batch) in append.batches.into_iter().enumerate() {
         let topic = match topic_of(&batch, applied) {
             Ok(topic) => topic,
@@ -201,19 +202,32 @@ pub fn admit(append: Append, applied: &RwLock<Applied>, frame_bytes_max: usize) 
             }
             Err(refusal) => return Err(refusal),
         };
-        for part in parts(index, batch, &topic)? {
-            records += part.batch.record_count as usize;
-            frame_bytes += part_bytes(&part);
-            admitted.parts.push(part);
+        let parts = parts(index, batch, &topic)?;
+        records += parts.iter().map(|part| part.batch.record_count as usize).sum::<usize>();
+        admitted.parts.extend(parts);
+        for (what, limit, actual) in [
+            (Sized::Records, limits::APPEND_RECORDS_MAX, records),
+            (Sized::Parts, limits::APPEND_PARTS_MAX, admitted.parts.len()),
+        ] {
+            if actual > limit {
+                return Err(too_large(what, None, limit, actual));
+            }
         }
     }
-    if records > limits::APPEND_RECORDS_MAX {
-        return Err(too_large(Sized::Records, None, limits::APPEND_RECORDS_MAX, records));
-    }
-    if frame_bytes > frame_bytes_max {
-        return Err(too_large(Sized::FrameBytes, None, frame_bytes_max, frame_bytes));
-    }
     Ok(admitted)
+}
+
+/// Numbers that mean something: the first sequence is 1, and no answer is confirmed before its append.
+fn check_stamp(stamp: &Stamp) -> Result<(), Refusal> {
+    if !is_own_name(&stamp.producer) {
+        check_name("producer.producer_id", &stamp.producer)?;
+    }
+    let within = |field, min, max, actual| {
+        let refusal = Refusal::SettingOutOfRange { field, min, max, actual };
+        if (min..=max).contains(&actual) { Ok(()) } else { Err(refusal) }
+    };
+    within("producer.sequence", 1, limits::NUMBER_MAX, stamp.sequence)?;
+    within("producer.answered_below", 0, stamp.sequence, stamp.answered_below)
 }
 
 fn too_large(what: Sized, batch: Option<usize>, limit: usize, actual: usize) -> Refusal {
@@ -234,9 +248,31 @@ fn check_counts(append: &Append) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Bytes of an append as sent: what it takes of the budget.
+/// What an entry of an append takes in memory beside its texts and bytes, at most.
+const ENTRY_BYTES: usize = 256;
+
+/// What an append takes in memory once it is admitted: what it takes of the budget. **Cost**: a walk over the records
+/// of plain batches that the broker divides over partitions.
 pub fn append_bytes(append: &Append) -> u64 {
-    append.batches.iter().map(|batch| content_bytes(batch) as u64).sum()
+    let batch = |batch: &AppendBatch| {
+        let parts = match (&batch.content, batch.partition) {
+            // Each record may go to a partition of its own.
+            (Content::Plain(set), None) => {
+                record::RecordSet::new(set).entries().take(limits::PARTITIONS_MAX as usize).count()
+            }
+            _ => 1,
+        };
+        content_bytes(batch) + parts * (ENTRY_BYTES + batch.topic.len())
+    };
+    let check = |check: &Check| match check {
+        Check::NextOffset { topic, .. } => ENTRY_BYTES + topic.len(),
+        Check::HeldAssignment(held) => ENTRY_BYTES + held.group.len() + held.topic.len(),
+    };
+    let commit = |commit: &CursorCommit| ENTRY_BYTES + commit.group.len() + commit.topic.len() + commit.metadata.len();
+    let batches: usize = append.batches.iter().map(batch).sum();
+    let checks: usize = append.checks.iter().map(check).sum();
+    let commits: usize = append.commits.iter().map(commit).sum();
+    (batches + checks + commits) as u64
 }
 
 fn content_bytes(batch: &AppendBatch) -> usize {
@@ -270,7 +306,7 @@ fn topic_of(batch: &AppendBatch, applied: &RwLock<Applied>) -> Result<TopicRow, 
             return Err(Refusal::TopicRecreated { topic, pinned, current });
         }
     }
-    let Some(topic) = found else { return Err(not_found(&applied, &batch.topic)) };
+    let Some(topic) = found else { return Err(not_found(&batch.topic)) };
     match batch.partition {
         Some(partition) if partition.0 >= topic.config.partitions => {
             Err(Refusal::PartitionNotFound { topic: batch.topic.clone(), partition, count: topic.config.partitions })
@@ -279,38 +315,15 @@ fn topic_of(batch: &AppendBatch, applied: &RwLock<Applied>) -> Result<TopicRow, 
     }
 }
 
-/// The refusal for a name that no topic has, with one that is close to it.
-pub fn not_found(applied: &Applied, name: &str) -> Refusal {
-    let similar = similar(applied.topic_names.keys(), name);
-    Refusal::TopicNotFound { topic: name.chars().take(256).collect(), similar }
+/// The refusal for a name that no topic has. One that is close to it is looked for by whoever asked, off the road: see
+/// [`similar`].
+pub fn not_found(name: &str) -> Refusal {
+    Refusal::TopicNotFound { topic: name.chars().take(256).collect(), similar: None }
 }
 
-/// The refusal for a name that no group has, with one that is close to it.
-pub fn no_group(applied: &Applied, name: &str) -> Refusal {
-    let similar = similar(applied.group_names.keys(), name);
-    Refusal::GroupNotFound { group: name.chars().take(256).collect(), similar }
-}
-
-/// One of the names that are there which is close to another; of many only the first ones are looked at.
-fn similar<'a>(names: impl Iterator<Item = &'a String>, name: &str) -> Option<String> {
-    let close = names.take(1_000).map(|other| (distance(name, other), other));
-    close.min().filter(|(distance, _)| *distance <= 2.max(name.len() / 4)).map(|(_, other)| other.clone())
-}
-
-/// Edits between two names (Levenshtein, 1965); both are at most 256 bytes long.
-fn distance(one: &str, other: &str) -> usize {
-    let (one, other) = (&one.as_bytes()[..one.len().min(256)], &other.as_bytes()[..other.len().min(256)]);
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.iter().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, b) in other.iter().enumerate() {
-            let substituted = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[other.len()]
+/// The refusal for a name that no group has.
+pub fn no_group(name: &str) -> Refusal {
+    Refusal::GroupNotFound { group: name.chars().take(256).collect(), similar: None }
 }
 
 /// Checks a batch, and divides it when the broker chooses partitions.
@@ -369,18 +382,6 @@ fn refusal(batch: usize, fault: BatchFault) -> Refusal {
     }
 }
 
-/// Bytes that a part takes in its frame.
-fn part_bytes(part: &Part) -> usize {
-    let lane = crate::id::Lane { topic: part.topic_id, partition: part.partition };
-    let op = BatchOp { lane, batch_index: 0, base: crate::id::Offset(0), batch: part.batch.clone() };
-    Op::Batch(op).encoded_bytes()
-}
-
-/// Bytes that cursor commits take in their frame.
-fn commits_bytes(commits: &[CursorCommit]) -> usize {
-    commits.iter().map(|commit| 64 + commit.metadata.len()).sum()
-}
-
 /// What was asked, as one number. The stamp, the checks and what the sender needs are not part of it.
 fn content_hash(append: &Append) -> u64 {
     let mut hash = Xxh3::new();
@@ -431,19 +432,5 @@ mod tests {
             assert!(check_name("name", bad).is_err(), "{bad}");
         }
         assert!(is_own_name("_p-00ff") && !is_own_name("p") && !is_own_name("__p"));
-    }
-
-    #[test]
-    fn a_similar_name_is_offered() {
-        assert_eq!(distance("order", "orders"), 1);
-        assert_eq!(distance("kitten", "sitting"), 3);
-        let mut applied = Applied::default();
-        applied.topic_names.insert("orders".into(), TopicId(1));
-        let similar = |name: &str| match not_found(&applied, name) {
-            Refusal::TopicNotFound { similar, .. } => similar,
-            other => panic!("{other}"),
-        };
-        assert_eq!(similar("ordres").as_deref(), Some("orders"));
-        assert_eq!(similar("payments"), None);
     }
 }

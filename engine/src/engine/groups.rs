@@ -9,8 +9,10 @@ use crate::{
     error::{ReadFault, Refusal},
     group::{CursorMove, GroupChange, Join, Joined, Leave, NewGroup, Release, SetCursors},
     id::{GroupId, Lane, Lsn, Offset, Partition},
+    limits,
     presence::{Attendance, Who},
     request::{CursorCommit, Start},
+    sequence::groups,
     table::group::GroupRow,
     ticket::Ticket,
 };
@@ -18,8 +20,8 @@ use crate::{
 impl Engine {
     /// A consumer group as it stands.
     pub fn group(&self, name: &str) -> Result<Arc<GroupRow>, Refusal> {
-        let applied = self.parts.applied.read();
-        applied.group(name).cloned().ok_or_else(|| admit::no_group(&applied, name))
+        let found = self.parts.applied.read().group(name).cloned();
+        found.ok_or_else(|| self.with_similar(admit::no_group(name)))
     }
 
     /// Consumer groups, sorted by name, behind `after`, at most `count`.
@@ -48,8 +50,12 @@ impl Engine {
     /// Where the cursors of a new group begin.
     fn starts(&self, new: &NewGroup) -> Result<Vec<(Lane, Offset)>, Refusal> {
         let mut starts = Vec::new();
-        for name in &new.topics {
-            let topic = self.topic(name)?;
+        // What is not allowed is refused before it is looked up; all of it is decided again, in order, by `sequence`.
+        groups::check_new(new)?;
+        let topics = new.topics.iter().map(|name| self.topic(name)).collect::<Result<Vec<_>, _>>()?;
+        let partitions = topics.iter().map(|topic| (topic.name.as_str(), topic.config.partitions));
+        groups::check_partitions(new.config.rule, partitions)?;
+        for (name, topic) in new.topics.iter().zip(topics) {
             for partition in (0..topic.config.partitions).map(Partition) {
                 let lane = Lane { topic: topic.id, partition };
                 let start = self.find(lane, new.config.start);
@@ -62,7 +68,7 @@ impl Engine {
 
     fn no_start(&self, topic: &str, partition: Partition, start: Start, fault: &ReadFault) -> Refusal {
         match (fault, start) {
-            (ReadFault::TopicNotFound { .. }, _) => admit::not_found(&self.parts.applied.read(), topic),
+            (ReadFault::TopicNotFound { .. }, _) => self.with_similar(admit::not_found(topic)),
             (ReadFault::BelowHead { head, .. }, Start::Offset(asked)) => {
                 Refusal::StartOutOfRange { topic: topic.to_owned(), partition, asked, least: *head, most: None }
             }
@@ -81,6 +87,9 @@ impl Engine {
 
     /// Changes a group's settings.
     pub fn change_group(&self, change: GroupChange) -> Ticket<()> {
+        if let Err(refusal) = check_text("pause_reason", &change.pause_reason, limits::REASON_BYTES_MAX) {
+            return Ticket::resolved(Err(refusal));
+        }
         self.ask(GroupRequest::Change(change))
     }
 
@@ -94,11 +103,17 @@ impl Engine {
 
     /// Sets cursors, also backwards: whoever holds their partitions loses them.
     pub fn set_cursors(&self, set: SetCursors) -> Ticket<Vec<CursorMove>> {
+        if let Err(refusal) = check_text("reason", &set.reason, limits::REASON_BYTES_MAX) {
+            return Ticket::resolved(Err(refusal));
+        }
         self.control(|reply| Request::SetCursors(set, reply))
     }
 
     /// Makes a process a member. When this answers, every older process of that member is fenced, durably.
     pub fn join(&self, join: Join) -> Ticket<Joined> {
+        if let Err(refusal) = check_text("client", &join.client, limits::CLIENT_BYTES_MAX) {
+            return Ticket::resolved(Err(refusal));
+        }
         self.control(|reply| Request::Join(join, reply))
     }
 
@@ -129,4 +144,10 @@ impl Engine {
     fn ask(&self, request: GroupRequest) -> Ticket<()> {
         self.control(|reply| Request::Group(request, reply))
     }
+}
+
+/// A text is kept in the tables and copied into frames.
+fn check_text(field: &'static str, text: &str, max: usize) -> Result<(), Refusal> {
+    let (max, actual) = (max as u64, text.len() as u64);
+    if actual <= max { Ok(()) } else { Err(Refusal::SettingOutOfRange { field, min: 0, max, actual }) }
 }

@@ -154,6 +154,8 @@ impl Road {
             tail: shared.tail.clone(),
             room: shared.room.clone(),
             presence: shared.presence.clone(),
+            frame_bytes_max: shared.settings.frame_bytes_max(),
+            answers_bytes: shared.settings.answers_bytes,
             refuse_when_full: shared.settings.hold_checkpoints,
             appends: appends.clone(),
             controls,

@@ -2,9 +2,13 @@
 //! that is not given back in time is taken.
 //!
 //! A clock only ever frees a partition, and by a frame; what counts is the epoch. Times run from the moment at which
-//! the absence or the drain was first seen by this process, so a restart begins them anew. Nothing here is durable.
+//! the absence or the drain was first seen by this process, so a restart begins them anew. Nothing here is durable. A
+//! group is looked at when something of it has changed or is due, and no other group with it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
     admit::GroupRequest,
@@ -18,73 +22,92 @@ use crate::{
 /// What runs.
 pub(super) struct Absence {
     presence: Arc<Presence>,
+    groups: BTreeMap<GroupId, Timers>,
+    /// When something of a group is over.
+    due: BTreeSet<(u64, GroupId)>,
+    /// Groups in which a timer may start or end.
+    changed: BTreeSet<GroupId>,
+    is_started: bool,
+}
+
+/// The timers of one group.
+#[derive(Default)]
+struct Timers {
     /// Members that are away: the process, and since when.
-    away: BTreeMap<(GroupId, String), (String, u64)>,
+    away: BTreeMap<String, (String, u64)>,
     /// Partitions that are asked back: under which epoch, and since when.
-    draining: BTreeMap<(GroupId, Lane), (u64, u64)>,
-    /// When something is over; at the start everything is looked at.
+    draining: BTreeMap<Lane, (u64, u64)>,
     due_us: u64,
 }
 
 impl Absence {
     /// Nothing runs yet.
     pub(super) fn new(presence: Arc<Presence>) -> Self {
-        Self { presence, away: BTreeMap::new(), draining: BTreeMap::new(), due_us: 0 }
+        let (groups, due, changed) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        Self { presence, groups, due, changed, is_started: false }
     }
 
     /// A group changed in a way that may start or end a timer.
-    pub(super) fn look_again(&mut self) {
-        self.due_us = 0;
+    pub(super) fn look_again(&mut self, group: GroupId) {
+        self.changed.insert(group);
     }
 
     /// When to look again, in microseconds of the monotonic clock.
     pub(super) fn due_us(&self) -> u64 {
-        self.due_us
+        self.due.first().map_or(u64::MAX, |(due_us, _)| *due_us)
     }
 
-    /// Whether it is worth a look now.
-    pub(super) fn is_due(&self, now_us: u64) -> bool {
-        now_us >= self.due_us || self.presence.take_changed()
+    /// What is over now in the next group that is worth a look: what has to happen, one request after the other. None:
+    /// no group is.
+    pub(super) fn over(&mut self, view: View<'_>, now_us: u64) -> Option<Vec<GroupRequest>> {
+        if !std::mem::replace(&mut self.is_started, true) {
+            self.changed.extend(view.applied.groups.keys());
+        }
+        self.changed.append(&mut self.presence.take_changed());
+        let due = || self.due.first().filter(|(due_us, _)| *due_us <= now_us).map(|(_, group)| *group);
+        let group = self.changed.first().copied().or_else(due)?;
+        self.changed.remove(&group);
+        let before = self.groups.remove(&group).unwrap_or_default();
+        self.due.remove(&(before.due_us, group));
+        let Some(row) = view.ahead.group_by_id(view.applied, group) else { return Some(Vec::new()) };
+        let mut over = Vec::new();
+        let after = self.look(row, &before, now_us, &mut over);
+        if after.due_us < u64::MAX {
+            self.due.insert((after.due_us, group));
+            self.groups.insert(group, after);
+        }
+        Some(over)
     }
 
-    /// What is over now: what has to happen, one request after the other.
-    pub(super) fn over(&mut self, view: View<'_>, now_us: u64) -> Vec<GroupRequest> {
-        let (mut over, mut due_us) = (Vec::new(), u64::MAX);
-        let (mut away, mut draining) = (BTreeMap::new(), BTreeMap::new());
-        for row in view.ahead.groups(view.applied).filter(|row| !row.members.is_empty()) {
-            for (member, known) in &row.members {
-                let who = (row.id, member.clone(), known.instance.clone());
-                if self.presence.is_here(&who) {
-                    continue;
-                }
-                let (group, member, instance) = who;
-                let key = (group, member);
-                let since = self.away.get(&key).filter(|(process, _)| *process == instance).map(|(_, since)| *since);
-                let since = since.unwrap_or(now_us);
-                let until = since + u64::from(row.config.session_ms) * 1_000;
-                if until <= now_us {
-                    over.push(session_over(row, &key.1, &instance));
-                } else {
-                    due_us = due_us.min(until);
-                    away.insert(key, (instance, since));
-                }
+    /// The timers of a group as they run from now on.
+    fn look(&self, row: &GroupRow, before: &Timers, now_us: u64, over: &mut Vec<GroupRequest>) -> Timers {
+        let mut after = Timers { due_us: u64::MAX, ..Timers::default() };
+        for (member, known) in &row.members {
+            if self.presence.is_here(&(row.id, member.clone(), known.instance.clone())) {
+                continue;
             }
-            for (lane, cursor) in row.cursors.iter().filter(|(_, cursor)| cursor.is_draining) {
-                let key = (row.id, *lane);
-                let since =
-                    self.draining.get(&key).filter(|(epoch, _)| *epoch == cursor.epoch).map(|(_, since)| *since);
-                let since = since.unwrap_or(now_us);
-                let until = since + u64::from(row.config.drain_ms) * 1_000;
-                if until <= now_us {
-                    over.push(drain_over(row, *lane, cursor.epoch));
-                } else {
-                    due_us = due_us.min(until);
-                    draining.insert(key, (cursor.epoch, since));
-                }
+            let since = before.away.get(member).filter(|(process, _)| *process == known.instance);
+            let since = since.map_or(now_us, |(_, since)| *since);
+            let until = since + u64::from(row.config.session_ms) * 1_000;
+            if until <= now_us {
+                over.push(session_over(row, member, &known.instance));
+            } else {
+                after.due_us = after.due_us.min(until);
+                after.away.insert(member.clone(), (known.instance.clone(), since));
             }
         }
-        (self.away, self.draining, self.due_us) = (away, draining, due_us);
-        over
+        for (lane, cursor) in row.cursors.iter().filter(|(_, cursor)| cursor.is_draining) {
+            let since = before.draining.get(lane).filter(|(epoch, _)| *epoch == cursor.epoch);
+            let since = since.map_or(now_us, |(_, since)| *since);
+            let until = since + u64::from(row.config.drain_ms) * 1_000;
+            if until <= now_us {
+                over.push(drain_over(row, *lane, cursor.epoch));
+            } else {
+                after.due_us = after.due_us.min(until);
+                after.draining.insert(*lane, (cursor.epoch, since));
+            }
+        }
+        after
     }
 }
 

@@ -30,6 +30,13 @@ pub(super) struct ProducerAhead {
     pub(super) answers: VecDeque<Arc<AnswerRow>>,
 }
 
+impl ProducerAhead {
+    /// What these answers take in memory.
+    pub(super) fn answer_bytes(&self) -> u64 {
+        self.answers.iter().map(|answer| answer.bytes()).sum()
+    }
+}
+
 /// A topic's name beyond what is applied.
 #[derive(Clone, Debug)]
 pub(super) enum NameAhead {
@@ -62,6 +69,8 @@ pub(super) struct Ahead {
     /// None: it will be gone.
     groups: BTreeMap<GroupId, (Option<Arc<GroupRow>>, Lsn)>,
     group_names: BTreeMap<String, (GroupId, Lsn)>,
+    /// What all answers on their way take in memory.
+    answer_bytes: u64,
     touched: VecDeque<(Lsn, Key)>,
 }
 
@@ -88,8 +97,8 @@ impl Ahead {
         let Some(entry) = self.producers.get_mut(&producer) else { return };
         entry.epoch = entry.epoch.filter(|(_, lsn)| *lsn > applied);
         entry.gone = entry.gone.filter(|lsn| *lsn > applied);
-        while entry.answers.front().is_some_and(|answer| answer.lsn <= applied) {
-            entry.answers.pop_front();
+        while let Some(answer) = entry.answers.pop_front_if(|answer| answer.lsn <= applied) {
+            self.answer_bytes -= answer.bytes();
         }
         if entry.epoch.is_none() && entry.gone.is_none() && entry.answers.is_empty() {
             self.producers.remove(&producer);
@@ -119,9 +128,9 @@ impl Ahead {
         self.producers.get(&producer)
     }
 
-    /// Whether anything of a producer is on its way.
-    pub(super) fn touches(&self, producer: ProducerId) -> bool {
-        self.producers.contains_key(&producer)
+    /// What all answers on their way take in memory.
+    pub(super) fn answer_bytes(&self) -> u64 {
+        self.answer_bytes
     }
 
     /// A producer is registered or taken over.
@@ -141,6 +150,7 @@ impl Ahead {
             self.touched.push_back((lsn, Key::ProducerName(name)));
         }
         let entry = self.producers.entry(producer).or_default();
+        self.answer_bytes -= entry.answer_bytes();
         *entry = ProducerAhead { gone: Some(lsn), ..ProducerAhead::default() };
         self.touched.push_back((lsn, Key::Producer(producer)));
     }
@@ -148,22 +158,9 @@ impl Ahead {
     /// A producer's append is on its way.
     pub(super) fn answer(&mut self, producer: ProducerId, answer: AnswerRow) {
         let lsn = answer.lsn;
+        self.answer_bytes += answer.bytes();
         self.producers.entry(producer).or_default().answers.push_back(Arc::new(answer));
         self.touched.push_back((lsn, Key::Producer(producer)));
-    }
-
-    /// How many producers there will be.
-    pub(super) fn producer_count(&self, applied: &Applied) -> usize {
-        let taken = |(name, (id, _)): &(&String, &(Option<ProducerId>, Lsn))| {
-            usize::from(id.is_some() && !applied.producer_names.contains_key(*name))
-        };
-        let freed = |(name, (id, _)): &(&String, &(Option<ProducerId>, Lsn))| {
-            usize::from(id.is_none() && applied.producer_names.contains_key(*name))
-        };
-        let names = || self.producer_names.iter();
-        let taken: usize = names().map(|entry| taken(&entry)).sum();
-        let freed: usize = names().map(|entry| freed(&entry)).sum();
-        applied.producers.len() + taken - freed
     }
 
     /// The topic that a name is, and the frame that this rests on.
@@ -186,8 +183,8 @@ impl Ahead {
         self.topic_names.insert(row.name.clone(), (NameAhead::Created(row), lsn));
     }
 
-    /// A topic is deleted.
-    pub(super) fn delete_topic(&mut self, applied: &Applied, topic: TopicId, lsn: Lsn) {
+    /// A topic is deleted: how many cursors go with it.
+    pub(super) fn delete_topic(&mut self, applied: &Applied, topic: TopicId, lsn: Lsn) -> u64 {
         let created = self.topic_names.values().find_map(|(ahead, _)| match ahead {
             NameAhead::Created(row) if row.id == topic => Some(row),
             _ => None,
@@ -198,7 +195,7 @@ impl Ahead {
         }
         self.deleted.insert(topic, lsn);
         self.touched.push_back((lsn, Key::Topic(topic)));
-        self.forget_topic(applied, topic, lsn);
+        self.forget_topic(applied, topic, lsn)
     }
 
     /// A consumer group, and the frame that this rests on.
@@ -211,10 +208,12 @@ impl Ahead {
         }
     }
 
-    /// All consumer groups as they will be.
-    pub(super) fn groups<'a>(&'a self, applied: &'a Applied) -> impl Iterator<Item = &'a Arc<GroupRow>> {
-        let stand = applied.groups.iter().filter(|(id, _)| !self.groups.contains_key(id)).map(|(_, row)| row);
-        stand.chain(self.groups.values().filter_map(|(row, _)| row.as_ref()))
+    /// A consumer group as it will be, by its id.
+    pub(super) fn group_by_id<'a>(&'a self, applied: &'a Applied, id: GroupId) -> Option<&'a Arc<GroupRow>> {
+        match self.groups.get(&id) {
+            Some((row, _)) => row.as_ref(),
+            None => applied.groups.get(&id),
+        }
     }
 
     /// What became of a consumer group.
@@ -247,22 +246,22 @@ impl Ahead {
         row.as_mut().map(|row| (row, lsn))
     }
 
-    /// The groups that read a topic know nothing of it any more.
-    pub(super) fn forget_topic(&mut self, applied: &Applied, topic: TopicId, lsn: Lsn) {
+    /// The groups that read a topic know nothing of it any more: how many cursors go with it.
+    fn forget_topic(&mut self, applied: &Applied, topic: TopicId, lsn: Lsn) -> u64 {
+        let mut gone = 0;
         let ids: BTreeSet<GroupId> = applied.groups.keys().chain(self.groups.keys()).copied().collect();
         for id in ids {
-            let row = match self.groups.get(&id) {
-                Some((row, _)) => row.as_ref(),
-                None => applied.groups.get(&id),
-            };
-            if row.is_some_and(|row| row.cursors.keys().any(|lane| lane.topic == topic))
+            if self.group_by_id(applied, id).is_some_and(|row| row.reads(topic))
                 && let Some((row, touched)) = self.group_row(applied, id)
             {
+                let before = row.cursors.len() as u64;
                 Arc::make_mut(row).forget_topic(topic);
+                gone += before - row.cursors.len() as u64;
                 *touched = lsn;
                 self.touched.push_back((lsn, Key::Group(id)));
             }
         }
+        gone
     }
 
     /// Forgets everything: none of it will be applied by this process.

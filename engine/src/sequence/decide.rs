@@ -4,17 +4,23 @@
 //! A duplicate is answered before anything else is looked at: whatever fences and checks say now, what was accepted
 //! stands. A refusal consumes neither sequence nor offset.
 
+use std::collections::BTreeMap;
+
 use crate::{
     admit::{AdmittedAppend, Part},
     error::{FailedCheck, Refusal},
-    id::{Lane, Lsn, Offset, ProducerId},
+    id::{Lane, Lsn, Offset, Partition, ProducerId},
     journal::op::{BatchOp, Op, StampOp},
     limits::PRODUCER_WINDOW,
     request::{Appended, AppendedBatch, Check, Stamp},
-    sequence::{ahead::Ahead, groups},
+    sequence::{
+        ahead::{Ahead, ProducerAhead},
+        groups,
+    },
     table::{
         Applied,
-        row::{AnswerRow, PlacedRow},
+        applied::Sums,
+        row::{AnswerRow, PlacedRow, ProducerRow},
     },
 };
 
@@ -46,6 +52,30 @@ pub(super) struct View<'a> {
     /// The number of the frame that the decision becomes, when it becomes one. An epoch that it begins is this number,
     /// so none is used twice, whatever was deleted and has the same name again.
     pub(super) lsn: Lsn,
+    /// How much there will be of what is limited.
+    pub(super) counts: Counts,
+}
+
+/// How much there will be, once what is on its way is applied, of what is limited over the whole shard.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) topics: u64,
+    pub(super) partitions: u64,
+    pub(super) producers: u64,
+    pub(super) groups: u64,
+    pub(super) cursors: u64,
+    pub(super) members: u64,
+    /// The most bytes that answers may take: see [`crate::settings::Settings::answers_bytes`].
+    pub(super) answers_max: u64,
+}
+
+impl Counts {
+    /// What is applied.
+    pub(super) fn of(applied: &Applied, answers_max: u64) -> Self {
+        let Sums { partitions, cursors, members, .. } = applied.sums;
+        let (topics, producers) = (applied.topics.len() as u64, applied.producers.len() as u64);
+        Self { topics, partitions, producers, groups: applied.groups.len() as u64, cursors, members, answers_max }
+    }
 }
 
 fn refuse(refusal: Refusal, rests_on: Lsn) -> Decision {
@@ -119,6 +149,9 @@ fn sequence(view: View<'_>, append: &AdmittedAppend, stamp: &Stamp) -> Result<Pr
         if in_flight >= PRODUCER_WINDOW {
             return no(Refusal::TooManyInFlight { producer, limit: PRODUCER_WINDOW as u64 }, Lsn(0));
         }
+        if let Err(refusal) = answer_fits(view, append, stamp, row, ahead) {
+            return no(refusal, Lsn(0));
+        }
         return Ok(id);
     }
     let applied = row.map(|row| &row.answers);
@@ -136,19 +169,47 @@ fn sequence(view: View<'_>, append: &AdmittedAppend, stamp: &Stamp) -> Result<Pr
     }
 }
 
+/// Whether the answer to an append may be remembered. Above the limit of all answers a producer may have as much as
+/// falls to each that has any, and above twice the limit nothing more: the newest unconfirmed answers are never
+/// forgotten, so the next append waits for a confirmation instead.
+fn answer_fits(
+    view: View<'_>,
+    append: &AdmittedAppend,
+    stamp: &Stamp,
+    row: Option<&ProducerRow>,
+    ahead: Option<&ProducerAhead>,
+) -> Result<(), Refusal> {
+    let (limit, more) = (view.counts.answers_max, AnswerRow::bytes_of(append.parts.len()));
+    let sums = view.applied.sums;
+    let all = sums.answer_bytes + view.ahead.answer_bytes() + more;
+    if all <= limit {
+        return Ok(());
+    }
+    let confirmed = row.map_or(0, |row| row.confirmed_bytes(stamp.answered_below));
+    let own = row.map_or(0, ProducerRow::answer_bytes) + ahead.map_or(0, ProducerAhead::answer_bytes) + more;
+    let (own, all) = (own - confirmed, all - confirmed);
+    let share = limit / sums.answered.max(1);
+    if all <= limit || (own <= share && all <= 2 * limit) {
+        return Ok(());
+    }
+    Err(Refusal::AnswersFull { producer: stamp.producer.clone(), limit: share, actual: own })
+}
+
 /// The answer that a retry's first sending got.
 fn first_answer(applied: &Applied, append: &AdmittedAppend, answer: &AnswerRow, next_sequence: u64) -> Appended {
+    let parts: BTreeMap<(u32, Partition), &Part> =
+        append.parts.iter().map(|part| ((part.batch_index, part.partition), part)).collect();
     let batch = |placed: &PlacedRow| {
         let asked = append.names.get(placed.batch_index as usize).cloned();
         let stored = || applied.topics.get(&placed.lane.topic).map(|topic| topic.name.clone()).unwrap_or_default();
-        let same = |part: &&Part| part.batch_index == placed.batch_index && part.partition == placed.lane.partition;
+        let part = parts.get(&(placed.batch_index, placed.lane.partition));
         AppendedBatch {
             batch_index: placed.batch_index,
             topic: asked.unwrap_or_else(stored),
             lane: placed.lane,
             base: placed.base,
             record_count: placed.record_count,
-            record_indexes: append.parts.iter().find(same).map(|part| part.record_indexes.clone()).unwrap_or_default(),
+            record_indexes: part.map(|part| part.record_indexes.clone()).unwrap_or_default(),
         }
     };
     Appended {
@@ -166,7 +227,7 @@ fn dead(view: View<'_>, part: &Part) -> Option<(Refusal, Lsn)> {
     if deleting.is_none() && view.applied.live_topic(part.topic_id).is_some() {
         return None;
     }
-    let refusal = crate::admit::not_found(view.applied, &part.topic);
+    let refusal = crate::admit::not_found(&part.topic);
     Some((refusal, deleting.unwrap_or(Lsn(0))))
 }
 
@@ -177,7 +238,7 @@ fn failed_checks(view: View<'_>, checks: &[Check]) -> Result<(Vec<FailedCheck>, 
         let Check::NextOffset { topic, partition, next_offset } = check else { continue };
         let (partition, expected) = (*partition, *next_offset);
         let (row, named) = view.ahead.topic(view.applied, topic);
-        let Some(row) = row else { return Err((crate::admit::not_found(view.applied, topic), named)) };
+        let Some(row) = row else { return Err((crate::admit::not_found(topic), named)) };
         let count = row.config.partitions;
         if partition.0 >= count {
             return Err((Refusal::PartitionNotFound { topic: topic.clone(), partition, count }, named));
@@ -194,15 +255,16 @@ fn failed_checks(view: View<'_>, checks: &[Check]) -> Result<(Vec<FailedCheck>, 
 /// Gives every batch its offset.
 fn assign(view: View<'_>, append: &AdmittedAppend, stamp: Option<(ProducerId, Stamp)>) -> Accepted {
     let (mut ops, mut placed): (Vec<Op>, Vec<PlacedRow>) = (Vec::new(), Vec::new());
+    // An append may hold several batches of one lane: the later one continues the earlier.
+    let mut ends: BTreeMap<Lane, Offset> = BTreeMap::new();
+    let is_alone = append.parts.len() == 1;
     for part in &append.parts {
         let lane = Lane { topic: part.topic_id, partition: part.partition };
-        // An append may hold several batches of one lane: the later one continues the earlier.
-        let before = placed.iter().rev().find(|other| other.lane == lane);
-        let base: Offset = match before {
-            Some(before) => before.base.plus(u64::from(before.record_count)),
-            None => view.ahead.lane_end(view.applied, lane).0,
-        };
+        let base = ends.get(&lane).copied().unwrap_or_else(|| view.ahead.lane_end(view.applied, lane).0);
         let record_count = part.batch.record_count;
+        if !is_alone {
+            ends.insert(lane, base.plus(u64::from(record_count)));
+        }
         placed.push(PlacedRow { batch_index: part.batch_index, lane, base, record_count });
         ops.push(Op::Batch(BatchOp { lane, batch_index: part.batch_index, base, batch: part.batch.clone() }));
     }

@@ -66,12 +66,12 @@ impl Draft {
 
 fn found<'a>(view: View<'a>, name: &str) -> Result<(&'a Arc<GroupRow>, Lsn), Refused> {
     let (row, rests_on) = view.ahead.group(view.applied, name);
-    row.map(|row| (row, rests_on)).ok_or_else(|| (no_group(view.applied, name), rests_on))
+    row.map(|row| (row, rests_on)).ok_or_else(|| (no_group(name), rests_on))
 }
 
 fn topic_row<'a>(view: View<'a>, name: &str) -> Result<(&'a TopicRow, Lsn), Refused> {
     let (row, rests_on) = view.ahead.topic(view.applied, name);
-    row.map(|row| (row, rests_on)).ok_or_else(|| (not_found(view.applied, name), rests_on))
+    row.map(|row| (row, rests_on)).ok_or_else(|| (not_found(name), rests_on))
 }
 
 /// The lane of a group that a topic's name and a partition are. `known` is the frame that the group rests on.
@@ -124,7 +124,7 @@ pub(super) fn create(
     next_id: u64,
 ) -> Verdict<(GroupId, bool)> {
     let say = |refusal| Verdict::Say(Err(refusal), Lsn(0));
-    if let Err(refusal) = check_name("name", &new.name).and_then(|()| check_config(new)) {
+    if let Err(refusal) = check_new(new) {
         return say(refusal);
     }
     let (mut topics, mut named) = (Vec::new(), Lsn(0));
@@ -146,8 +146,11 @@ pub(super) fn create(
         };
         return Verdict::Say(answer, rests_on);
     }
-    if view.applied.groups.len() >= limits::GROUPS_MAX {
+    if view.counts.groups >= limits::GROUPS_MAX as u64 {
         return say(Refusal::GroupsFull { limit: limits::GROUPS_MAX as u64 });
+    }
+    if let Err(refusal) = check_cursors(view, topics.iter().map(|topic| u64::from(topic.2)).sum()) {
+        return say(refusal);
     }
     let starts: BTreeMap<Lane, Offset> = starts.iter().copied().collect();
     let known = |lane: &Lane| starts.get(lane).copied().unwrap_or_default();
@@ -163,11 +166,19 @@ pub(super) fn create(
     Verdict::Write(vec![Op::Group(GroupOp::Create(create))], (id, true))
 }
 
+/// Whether so many cursors more may be.
+fn check_cursors(view: View<'_>, more: u64) -> Result<(), Refusal> {
+    let (limit, actual) = (limits::CURSORS_ALL_MAX, view.counts.cursors + more);
+    if actual <= limit { Ok(()) } else { Err(Refusal::GroupRowsFull { what: "cursors", limit, actual }) }
+}
+
 fn lanes(topic: TopicId, partitions: u32) -> impl Iterator<Item = Lane> {
     (0..partitions).map(move |partition| Lane { topic, partition: Partition(partition) })
 }
 
-fn check_config(new: &NewGroup) -> Result<(), Refusal> {
+/// What can be said of a new group without looking at anything else.
+pub(crate) fn check_new(new: &NewGroup) -> Result<(), Refusal> {
+    check_name("name", &new.name)?;
     let config = &new.config;
     let within = |field, [min, _, max]: [u32; 3], actual: u32| {
         let refusal = Refusal::SettingOutOfRange { field, min: min.into(), max: max.into(), actual: actual.into() };
@@ -192,7 +203,11 @@ fn check_config(new: &NewGroup) -> Result<(), Refusal> {
     within("config.drain_ms", limits::DRAIN_MS, config.drain_ms)
 }
 
-fn check_partitions<'a>(rule: Option<Rule>, counts: impl Iterator<Item = (&'a str, u32)>) -> Result<(), Refusal> {
+/// Whether a group may read topics with so many partitions.
+pub(crate) fn check_partitions<'a>(
+    rule: Option<Rule>,
+    counts: impl Iterator<Item = (&'a str, u32)>,
+) -> Result<(), Refusal> {
     let counts: Vec<_> = counts.collect();
     if rule == Some(Rule::CoPartitioned) && counts.windows(2).any(|two| two[0].1 != two[1].1) {
         let listed: Vec<_> = counts.iter().map(|(topic, count)| format!("{topic} has {count}")).collect();
@@ -258,6 +273,9 @@ fn change(view: View<'_>, change: &GroupChange) -> Verdict<()> {
     if let Err(refusal) = check_partitions(row.config.rule, counts) {
         return Verdict::Say(Err(refusal), rests_on);
     }
+    if let Err(refusal) = check_cursors(view, topics.iter().map(|topic| u64::from(topic.2)).sum()) {
+        return Verdict::Say(Err(refusal), rests_on);
+    }
     let paused = match change.paused {
         Some(true) => Some(change.pause_reason.clone()),
         Some(false) => None,
@@ -274,6 +292,10 @@ fn change(view: View<'_>, change: &GroupChange) -> Verdict<()> {
 pub(super) fn set_cursors(view: View<'_>, set: &SetCursors) -> Verdict<Vec<CursorMove>> {
     let (row, rests_on) = or_say!(found(view, &set.group));
     let (mut moves, mut draft) = (Vec::new(), Draft::of(row, view.lsn));
+    if set.to.iter().map(|(partition, _)| partition).collect::<BTreeSet<_>>().len() < set.to.len() {
+        let wrong = "names a partition twice; name each once";
+        return Verdict::Say(Err(Refusal::GroupConfigInvalid { field: "partitions", wrong: wrong.into() }), rests_on);
+    }
     for (partition, next) in &set.to {
         let lane = or_say!(lane_of(view, (row, rests_on), &set.topic, *partition));
         let Some(cursor) = row.cursors.get(&lane) else { continue };
@@ -320,6 +342,10 @@ pub(super) fn join(view: View<'_>, join: &Join) -> Verdict<Joined> {
     if known.is_none() && row.members.len() >= limits::MEMBERS_MAX {
         let limit = limits::MEMBERS_MAX as u64;
         return Verdict::Say(Err(Refusal::GroupFull { group: row.name.clone(), limit }), rests_on);
+    }
+    let (limit, actual) = (limits::MEMBERS_ALL_MAX, view.counts.members + 1);
+    if known.is_none() && actual > limit {
+        return Verdict::Say(Err(Refusal::GroupRowsFull { what: "members", limit, actual }), rests_on);
     }
     let mut draft = Draft::of(row, view.lsn);
     let (member, instance, client) = (join.member.clone(), join.instance.clone(), join.client.clone());
@@ -408,6 +434,8 @@ pub(super) fn judge_all(
 ) -> Result<Judged, Refused> {
     let (mut fenced, mut misplaced, mut rests) = (Vec::new(), Vec::new(), Lsn(0));
     let mut ops: Vec<GroupOp> = Vec::new();
+    // Where the commits of this request move cursors to.
+    let mut moved: BTreeMap<(GroupId, Lane), Offset> = BTreeMap::new();
     for (index, commit) in asked.iter().enumerate() {
         let (row, rests_on) = found(view, &commit.group)?;
         rests = rests.max(rests_on);
@@ -419,10 +447,12 @@ pub(super) fn judge_all(
             partition: commit.partition,
             why,
         };
-        let now = next_of(&ops, row, lane);
+        let stands = || row.cursors.get(&lane).map_or(Offset(0), |cursor| cursor.next);
+        let now = moved.get(&(row.id, lane)).copied().unwrap_or_else(stands);
         match judge(view, row, lane, commit, now) {
             Ok(true) => {
                 let (group, next, metadata) = (row.id, commit.next, commit.metadata.clone());
+                moved.insert((group, lane), next);
                 ops.push(GroupOp::Commit { group, lane, next, metadata });
             }
             Ok(false) => {}
@@ -442,15 +472,6 @@ pub(super) fn judge_all(
     // A member that has lost a partition stops; whatever else is wrong, it has no say in it.
     fenced.append(&mut misplaced);
     Ok(Judged { ops, faults: fenced, rests_on: rests })
-}
-
-/// Where a cursor is after the commits before this one.
-fn next_of(ops: &[GroupOp], row: &GroupRow, lane: Lane) -> Offset {
-    let moved = ops.iter().rev().find_map(|op| match op {
-        GroupOp::Commit { group, lane: other, next, .. } if (*group, *other) == (row.id, lane) => Some(*next),
-        _ => None,
-    });
-    moved.unwrap_or_else(|| row.cursors.get(&lane).map_or(Offset(0), |cursor| cursor.next))
 }
 
 fn holds(row: &GroupRow, lane: Lane, epoch: u64) -> Result<(), CursorWhy> {

@@ -11,9 +11,15 @@ use crate::{
     admit::{Admitted, AdmittedAppend, GroupRequest, Request, SharedApplied, room::Room},
     answer::{Answer, Pending},
     budget::Permit,
-    error::Refusal,
-    id::Lsn,
-    journal::{Frame, Sequenced, group_op::GroupOp, op::Op, pool::Pool},
+    error::{Refusal, Sized},
+    id::{GroupId, Lsn},
+    journal::{
+        Frame, Sequenced,
+        frame::FRAME_HEADER_BYTES,
+        group_op::GroupOp,
+        op::{OP_HEADER_BYTES, Op},
+        pool::Pool,
+    },
     marks::Marks,
     poison::Poison,
     presence::Presence,
@@ -26,18 +32,20 @@ use crate::{
 
 mod ahead;
 mod absence;
-mod groups;
+mod expiry;
+pub(crate) mod groups;
 mod share;
 mod decide;
 pub(crate) mod registry;
 
 use absence::Absence;
 use ahead::Ahead;
-use decide::{Accepted, Decision, View};
+use decide::{Accepted, Counts, Decision, View};
+use expiry::Expiry;
 use registry::Verdict;
 
-/// Nameless producers are looked through for expired ones this often, in microseconds of the monotonic clock.
-const EXPIRY_EVERY_US: u64 = 60_000_000;
+/// Producers that one frame forgets at most.
+const EXPIRED_MAX: usize = 4_096;
 
 /// While appends wait for room, it is looked at again after this long.
 const LOOK_AGAIN_US: u64 = 100_000;
@@ -67,7 +75,10 @@ pub struct Sequencer {
     parts: Parts,
     ahead: Ahead,
     next: Next,
-    expire_at: u64,
+    counts: Counts,
+    /// The monotonic clock at this step, in microseconds.
+    now_us: u64,
+    expiry: Expiry,
     absence: Absence,
     /// What absences have led to, and is not decided yet.
     overdue: VecDeque<GroupRequest>,
@@ -89,6 +100,10 @@ pub struct Parts {
     pub room: Arc<Room>,
     /// Read: which members are there.
     pub presence: Arc<Presence>,
+    /// What a frame may have, in bytes.
+    pub frame_bytes_max: usize,
+    /// See [`crate::settings::Settings::answers_bytes`].
+    pub answers_bytes: u64,
     /// Checkpoints are held off, so a full journal will not come free: refuse instead of waiting.
     pub refuse_when_full: bool,
     /// Appends.
@@ -113,9 +128,10 @@ impl Sequencer {
             producer: applied.counters.next_producer,
             group: applied.counters.next_group,
         };
+        let counts = Counts::of(&applied, parts.answers_bytes);
         drop(applied);
-        let absence = Absence::new(parts.presence.clone());
-        Self { parts, ahead: Ahead::default(), next, expire_at: 0, absence, overdue: VecDeque::new() }
+        let (absence, expiry) = (Absence::new(parts.presence.clone()), Expiry::default());
+        Self { parts, ahead: Ahead::default(), next, counts, now_us: 0, expiry, absence, overdue: VecDeque::new() }
     }
 
     /// The next request that is still wanted; appends only while there is room for them.
@@ -174,6 +190,10 @@ impl Sequencer {
                 let verdict = self.look(|view| registry::create_topic(view, &name, config, dry_run, topic, time_us));
                 self.carry_out(verdict, reply)
             }
+            Request::DeleteProducer(name, epoch, reply) => {
+                let verdict = self.look(|view| registry::delete_producer(view, &name, epoch));
+                self.carry_out(verdict, reply)
+            }
             Request::DeleteTopic(name, id, reply) => {
                 let verdict = self.look(|view| registry::delete_topic(view, &name, id));
                 self.carry_out(verdict, reply)
@@ -201,23 +221,47 @@ impl Sequencer {
     /// Writes what was decided, or says it.
     fn carry_out<T: Send + 'static>(&mut self, verdict: Verdict<T>, reply: Reply<T>) -> Option<Sequenced> {
         match verdict {
-            Verdict::Write(ops, answer) => Some(self.frame(ops, Answer::to(reply, Ok(answer)), None)),
+            Verdict::Write(ops, answer) => match self.check_frame(&ops, Sized::RequestBytes) {
+                Ok(()) => Some(self.frame(ops, Answer::to(reply, Ok(answer)), None)),
+                Err(refusal) => {
+                    reply.send(Err(refusal));
+                    None
+                }
+            },
             Verdict::Say(answer, rests_on) => {
                 self.follow(Pending { answer: Answer::to(reply, answer), permit: None, rests_on })
             }
         }
     }
 
+    /// Whatever becomes a frame is held against its limit here: one that fits no journal file would wait for ever, and
+    /// everything behind it.
+    fn check_frame(&self, ops: &[Op], what: Sized) -> Result<(), Refusal> {
+        let actual = FRAME_HEADER_BYTES + ops.iter().map(Op::encoded_bytes).sum::<usize>();
+        let limit = self.parts.frame_bytes_max;
+        if actual <= limit {
+            return Ok(());
+        }
+        Err(Refusal::TooLarge { what, batch: None, limit: limit as u64, actual: actual as u64 })
+    }
+
     /// Decides under one look at the applied state, pruned to it.
     fn look<T>(&mut self, decide: impl FnOnce(View<'_>) -> T) -> T {
         let applied = self.parts.applied.read();
         self.ahead.prune(applied.lsn);
-        decide(View { applied: &applied, ahead: &self.ahead, lsn: self.next.lsn })
+        decide(View { applied: &applied, ahead: &self.ahead, lsn: self.next.lsn, counts: self.counts })
     }
 
     fn append(&mut self, append: &AdmittedAppend, reply: Reply<Appended>, permit: Option<Permit>) -> Option<Sequenced> {
         match self.look(|view| decide::append(view, append)) {
-            Decision::Accept(accepted) => Some(self.accept(append, accepted, reply, permit)),
+            Decision::Accept(accepted) => match self.check_frame(&accepted.ops, Sized::FrameBytes) {
+                Ok(()) => Some(self.accept(append, accepted, reply, permit)),
+                Err(refusal) => {
+                    drop(permit);
+                    reply.send(Err(refusal));
+                    None
+                }
+            },
             Decision::Answer(answer, rests_on) => {
                 self.follow(Pending { answer: Answer::to(reply, *answer), permit, rests_on })
             }
@@ -252,6 +296,7 @@ impl Sequencer {
         };
         if let Some((producer, stamp)) = accepted.stamp {
             let (sequence, content_hash, time_us) = (stamp.sequence, append.content_hash, self.next.time_us);
+            self.expiry.touch(producer, self.now_us);
             self.ahead.answer(producer, AnswerRow { sequence, content_hash, lsn, time_us, placed: accepted.placed });
         }
         self.frame(accepted.ops, Answer::to(reply, Ok(appended)), permit)
@@ -272,34 +317,63 @@ impl Sequencer {
         for op in ops {
             match op {
                 Op::ProducerOpen(open) => {
-                    self.next.producer = self.next.producer.max(open.producer.0 + 1);
+                    if open.producer.0 >= self.next.producer {
+                        self.next.producer = open.producer.0 + 1;
+                        self.counts.producers += 1;
+                    }
+                    self.expiry.begin(open.producer, open.idle_expiry_us, self.now_us);
                     self.ahead.open_producer(open.producer, &open.name, open.epoch, lsn);
                 }
                 Op::TopicCreate(create) => {
                     self.next.topic = self.next.topic.max(create.topic.0 + 1);
                     let (id, name, config) = (create.topic, create.name.clone(), create.config);
+                    self.counts.topics += 1;
+                    self.counts.partitions += u64::from(config.partitions);
                     self.ahead.create_topic(TopicRow { id, name, config, created_us: time_us, deleted: None }, lsn);
                 }
                 Op::TopicDelete(topic) => {
                     let applied = self.parts.applied.read();
-                    self.ahead.delete_topic(&applied, *topic, lsn);
+                    self.counts.cursors -= self.ahead.delete_topic(&applied, *topic, lsn);
                 }
-                Op::Group(op) => {
-                    if !matches!(op, GroupOp::Commit { .. }) {
-                        self.absence.look_again();
-                    }
-                    self.next.group = self.next.group.max(op.group().0 + 1);
+                Op::TopicForget(topic) => {
                     let applied = self.parts.applied.read();
-                    self.ahead.change_group(&applied, op, time_us, lsn);
+                    if let Some(row) = applied.topics.get(topic).filter(|row| row.deleted.is_some()) {
+                        self.counts.topics -= 1;
+                        self.counts.partitions -= u64::from(row.config.partitions);
+                    }
                 }
+                Op::Group(op) => self.look_ahead_group(op),
                 Op::ProducerExpire(producer) => {
+                    self.expiry.forget(*producer);
+                    self.counts.producers -= 1;
                     let applied = self.parts.applied.read();
                     self.ahead.forget_producer(&applied, *producer, lsn);
                 }
-                // Lanes and answers of an append are remembered with it; a forgotten topic is nobody's already.
-                Op::Batch(_) | Op::Stamp(_) | Op::TopicForget(_) => {}
+                // Lanes and answers of an append are remembered with it.
+                Op::Batch(_) | Op::Stamp(_) => {}
             }
         }
+    }
+
+    fn look_ahead_group(&mut self, op: &GroupOp) {
+        let (Next { lsn, time_us, .. }, id) = (self.next, op.group());
+        let applied = self.parts.applied.read();
+        if let GroupOp::Commit { .. } = op {
+            return self.ahead.change_group(&applied, op, time_us, lsn);
+        }
+        let size = |ahead: &Ahead, id: GroupId| {
+            let row = ahead.group_by_id(&applied, id);
+            row.map_or([0; 3], |row| [1, row.cursors.len() as u64, row.members.len() as u64])
+        };
+        let before = size(&self.ahead, id);
+        self.ahead.change_group(&applied, op, time_us, lsn);
+        let after = size(&self.ahead, id);
+        let counts = [&mut self.counts.groups, &mut self.counts.cursors, &mut self.counts.members];
+        for (count, (before, after)) in counts.into_iter().zip(before.into_iter().zip(after)) {
+            *count = *count - before + after;
+        }
+        self.absence.look_again(id);
+        self.next.group = self.next.group.max(id.0 + 1);
     }
 
     /// Numbers a frame.
@@ -315,34 +389,31 @@ impl Sequencer {
         Sequenced { frame: Some(frame), pending: Pending { answer, permit, rests_on: lsn } }
     }
 
-    /// The frame that forgets nameless producers that were idle for longer than they said.
-    fn expire(&mut self, now: Now) -> Option<Sequenced> {
-        if now.mono_us < self.expire_at {
+    /// The frame that forgets producers that were idle for longer than they said: as many as there are, or as fit.
+    fn expire(&mut self) -> Option<Sequenced> {
+        if self.expiry.due_us() > self.now_us {
             return None;
         }
-        self.expire_at = now.mono_us + EXPIRY_EVERY_US;
-        let time_us = self.next.time_us;
-        let expired: Vec<Op> = self.look(|view| {
-            let idle = view.applied.producers.values().filter(|row| {
-                let idle_us = u64::try_from(time_us.saturating_sub(row.last_us)).unwrap_or(0);
-                row.idle_expiry_us > 0 && idle_us > row.idle_expiry_us && !view.ahead.touches(row.id)
-            });
-            idle.take(1_000).map(|row| Op::ProducerExpire(row.id)).collect()
-        });
-        (!expired.is_empty()).then(|| self.frame(expired, Answer::nobody(), None))
+        let fit = (self.parts.frame_bytes_max - FRAME_HEADER_BYTES) / (OP_HEADER_BYTES + 8);
+        let over = self.expiry.over(self.now_us, EXPIRED_MAX.min(fit));
+        let ops: Vec<Op> = over.into_iter().map(Op::ProducerExpire).collect();
+        (!ops.is_empty()).then(|| self.frame(ops, Answer::nobody(), None))
     }
 
     /// The frame that takes partitions from a member that is away, or that does not give one back.
-    fn free_overdue(&mut self, now: Now) -> Option<Sequenced> {
-        if self.overdue.is_empty() && self.absence.is_due(now.mono_us) {
-            let applied = self.parts.applied.read();
-            self.ahead.prune(applied.lsn);
-            let view = View { applied: &applied, ahead: &self.ahead, lsn: self.next.lsn };
-            self.overdue.extend(self.absence.over(view, now.mono_us));
-        }
+    fn free_overdue(&mut self) -> Option<Sequenced> {
         loop {
-            let request = self.overdue.pop_front()?;
-            if let Verdict::Write(ops, ()) = self.look(|view| groups::any(view, &request)) {
+            let Some(request) = self.overdue.pop_front() else {
+                let applied = self.parts.applied.read();
+                self.ahead.prune(applied.lsn);
+                let view = View { applied: &applied, ahead: &self.ahead, lsn: self.next.lsn, counts: self.counts };
+                self.overdue.extend(self.absence.over(view, self.now_us)?);
+                continue;
+            };
+            // One that does not fit a frame is asked for again when its time has passed once more.
+            if let Verdict::Write(ops, ()) = self.look(|view| groups::any(view, &request))
+                && self.check_frame(&ops, Sized::RequestBytes).is_ok()
+            {
                 return Some(self.frame(ops, Answer::nobody(), None));
             }
         }
@@ -350,7 +421,7 @@ impl Sequencer {
 
     /// Decides one request and hands its frame on; false when there is none that may be taken now.
     fn decide_next(&mut self, now: Now) -> bool {
-        let sequenced = if let Some(own) = self.expire(now).or_else(|| self.free_overdue(now)) {
+        let sequenced = if let Some(own) = self.expire().or_else(|| self.free_overdue()) {
             Some(own)
         } else {
             let Some(Admitted { request, permit }) = self.take(now) else { return false };
@@ -390,6 +461,8 @@ impl Stage for Sequencer {
         }
         // The frame carries the time that it was given here: the clock, but never below the frame before.
         self.next.time_us = self.next.time_us.max(now.wall_us);
+        self.now_us = now.mono_us;
+        self.expiry.start(&self.parts.applied.read(), now.mono_us, self.next.time_us);
         let mut step = Step::Idle;
         // Everything that is here goes on at once: the group that the write stage puts together is then as large as the
         // load, and one sync acks all of it.
@@ -398,7 +471,7 @@ impl Stage for Sequencer {
         }
         // Nobody rings when what waits could only be refused.
         let waits = step == Step::Idle && !self.parts.appends.is_empty();
-        match (step, self.absence.due_us()) {
+        match (step, self.absence.due_us().min(self.expiry.due_us())) {
             (Step::Idle, _) if waits => Step::Until(now.mono_us + LOOK_AGAIN_US),
             (Step::Idle, due_us) if due_us < u64::MAX => Step::Until(due_us),
             _ => step,

@@ -1,5 +1,7 @@
 //! Decisions about producers and topics: who is registered, which names are taken.
 
+use std::sync::Arc;
+
 use crate::{
     admit::{check_name, is_own_name, not_found},
     error::{Difference, Refusal},
@@ -7,12 +9,13 @@ use crate::{
     journal::op::{Op, ProducerOpenOp, TopicCreateOp},
     limits,
     request::{
-        Appended, AppendedBatch, InitProducer, ProducerOpened, RecentAppend, TopicConfig, TopicCreated, TopicView,
+        Appended, AppendedBatch, InitProducer, ProducerOpened, ProducerView, RecentAppend, TopicConfig, TopicCreated,
+        TopicView,
     },
     sequence::decide::View,
     table::{
         Applied,
-        row::{AnswerRow, TopicRow},
+        row::{AnswerRow, ProducerRow, TopicRow},
     },
 };
 
@@ -29,6 +32,19 @@ pub(crate) fn view(row: &TopicRow) -> TopicView {
     TopicView { name: row.name.clone(), id: row.id, config: row.config, created_us: row.created_us }
 }
 
+/// The view of a producer's row.
+pub(crate) fn producer_view(row: &ProducerRow) -> ProducerView {
+    ProducerView {
+        name: row.name.clone(),
+        epoch: row.epoch,
+        next_sequence: row.last_sequence + 1,
+        accepted_records: row.accepted_records,
+        idle_expiry_ms: row.idle_expiry_us / 1_000,
+        last_us: row.last_us,
+        answers: row.answers.len() as u64,
+    }
+}
+
 /// Registers a producer, or raises the epoch of the one that has the name.
 pub(super) fn init_producer(state: View<'_>, init: &InitProducer, next_id: u64) -> Verdict<ProducerOpened> {
     let say = |refusal| Verdict::Say(Err(refusal), Lsn(0));
@@ -43,27 +59,45 @@ pub(super) fn init_producer(state: View<'_>, init: &InitProducer, next_id: u64) 
         // A made-up name that is gone has expired; registered again it would pass for the one that was.
         return Verdict::Say(Err(Refusal::ProducerUnknown { producer: name.to_owned() }), rests_on);
     }
-    if found.is_none() && state.ahead.producer_count(state.applied) >= limits::PRODUCERS_MAX {
+    if found.is_none() && state.counts.producers >= limits::PRODUCERS_MAX as u64 {
         return say(Refusal::ProducersFull { limit: limits::PRODUCERS_MAX as u64 });
     }
     let id = found.unwrap_or(ProducerId(next_id));
     let name = init.name.clone().unwrap_or_else(|| format!("_p-{next_id:016x}"));
     let (row, ahead) = (state.applied.producers.get(&id), state.ahead.producer(id));
     let epoch = state.lsn.get();
+    let current =
+        ahead.and_then(|ahead| ahead.epoch).map_or_else(|| row.map_or(0, |row| row.epoch), |(epoch, _)| epoch);
+    if let Some(expected) = init.expected_epoch.filter(|expected| *expected != current) {
+        let rests_on = ahead.and_then(|ahead| ahead.epoch).map_or(rests_on, |(_, lsn)| lsn);
+        let refusal = if found.is_some() {
+            Refusal::ProducerFenced { producer: name, epoch: expected, current }
+        } else {
+            Refusal::ProducerUnknown { producer: name }
+        };
+        return Verdict::Say(Err(refusal), rests_on);
+    }
     let answers = || {
-        let applied = row.map(|row| &row.answers).into_iter().flatten();
-        applied.chain(ahead.map(|ahead| &ahead.answers).into_iter().flatten())
+        let applied = row.map(|row| row.answers.iter()).unwrap_or_default();
+        applied.chain(ahead.map(|ahead| ahead.answers.iter()).unwrap_or_default())
     };
     let records_ahead: u64 = ahead.iter().flat_map(|ahead| &ahead.answers).map(|answer| records(answer)).sum();
-    let next_sequence = answers().last().map_or(row.map_or(0, |row| row.last_sequence), |answer| answer.sequence) + 1;
+    let next_sequence =
+        answers().next_back().map_or(row.map_or(0, |row| row.last_sequence), |answer| answer.sequence) + 1;
     let count = answers().count();
-    let recent = answers().skip(count.saturating_sub(limits::PRODUCER_WINDOW));
+    let mut room = limits::RECENT_BYTES_MAX;
+    let fits = |answer: &&Arc<AnswerRow>| {
+        room = room.saturating_sub(recent_bytes(answer));
+        room > 0
+    };
+    let newest: Vec<_> = answers().rev().take(limits::PRODUCER_WINDOW).take_while(fits).collect();
     let opened = ProducerOpened {
         name: name.clone(),
         epoch,
         next_sequence,
         accepted_records: row.map_or(0, |row| row.accepted_records) + records_ahead,
-        recent: recent.map(|answer| recent_append(state.applied, answer)).collect(),
+        recent: newest.iter().rev().map(|answer| recent_append(state.applied, answer)).collect(),
+        has_older: newest.len() < count,
     };
     let idle_expiry_us = init.idle_expiry_ms * 1_000;
     Verdict::Write(vec![Op::ProducerOpen(ProducerOpenOp { producer: id, epoch, idle_expiry_us, name })], opened)
@@ -86,7 +120,13 @@ fn records(answer: &AnswerRow) -> u64 {
     answer.placed.iter().map(|placed| u64::from(placed.record_count)).sum()
 }
 
-fn recent_append(applied: &Applied, answer: &AnswerRow) -> RecentAppend {
+/// What an answer takes in a message, at most.
+pub(crate) fn recent_bytes(answer: &AnswerRow) -> usize {
+    64 + answer.placed.len() * (limits::NAME_BYTES_MAX + 64)
+}
+
+/// An answer as it is told.
+pub(crate) fn recent_append(applied: &Applied, answer: &AnswerRow) -> RecentAppend {
     let batches = answer.placed.iter().map(|placed| AppendedBatch {
         batch_index: placed.batch_index,
         topic: applied.topics.get(&placed.lane.topic).map(|topic| topic.name.clone()).unwrap_or_default(),
@@ -127,8 +167,12 @@ pub(super) fn create_topic(
         };
         return Verdict::Say(answer, rests_on);
     }
-    if state.applied.topics.len() >= limits::TOPICS_MAX {
+    if state.counts.topics >= limits::TOPICS_MAX as u64 {
         return Verdict::Say(Err(Refusal::TopicsFull { limit: limits::TOPICS_MAX as u64 }), Lsn(0));
+    }
+    let (limit, actual) = (limits::PARTITIONS_ALL_MAX, state.counts.partitions + u64::from(config.partitions));
+    if actual > limit {
+        return Verdict::Say(Err(Refusal::PartitionsFull { limit, actual }), Lsn(0));
     }
     let id = TopicId(next_id);
     let topic = TopicView { name: name.to_owned(), id, config, created_us: time_us };
@@ -161,11 +205,26 @@ fn differences(has: &TopicConfig, asked: &TopicConfig) -> Vec<Difference> {
     differ.map(|(field, has, asked)| Difference { field, has, asked }).collect()
 }
 
+/// Forgets a producer: what it still sends is refused, and its name may be registered anew.
+pub(super) fn delete_producer(state: View<'_>, name: &str, epoch: Option<u64>) -> Verdict<()> {
+    let (found, rests_on) = state.ahead.producer_id(state.applied, name);
+    let Some(id) = found else {
+        return Verdict::Say(Err(Refusal::ProducerUnknown { producer: name.to_owned() }), rests_on);
+    };
+    let ahead = state.ahead.producer(id).and_then(|ahead| ahead.epoch);
+    let stands = || (state.applied.producers.get(&id).map_or(0, |row| row.epoch), rests_on);
+    let (current, since) = ahead.unwrap_or_else(stands);
+    match epoch.filter(|epoch| *epoch != current) {
+        Some(epoch) => Verdict::Say(Err(Refusal::ProducerFenced { producer: name.to_owned(), epoch, current }), since),
+        None => Verdict::Write(vec![Op::ProducerExpire(id)], ()),
+    }
+}
+
 /// Deletes a topic of exactly this id, so that a late delete cannot hit one that was made anew.
 pub(super) fn delete_topic(state: View<'_>, name: &str, id: TopicId) -> Verdict<()> {
     let (found, rests_on) = state.ahead.topic(state.applied, name);
     match found {
-        None => Verdict::Say(Err(not_found(state.applied, name)), rests_on),
+        None => Verdict::Say(Err(not_found(name)), rests_on),
         Some(row) if row.id != id => {
             let (topic, pinned) = (name.to_owned(), id.hex());
             Verdict::Say(Err(Refusal::TopicRecreated { topic, pinned, current: Some(row.id) }), rests_on)

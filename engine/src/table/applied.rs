@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    id::{GroupId, Lane, Lsn, Offset, ProducerId, TopicId},
+    id::{GroupId, Lane, Lsn, Offset, Partition, ProducerId, TopicId},
     journal::{
         Frame,
         group_op::GroupOp,
@@ -54,6 +54,23 @@ pub struct Applied {
     pub group_names: BTreeMap<String, GroupId>,
     /// Lanes that hold or held records.
     pub lanes: BTreeMap<Lane, LaneEnd>,
+    /// What the rows come to. Follows from them, and is never stored.
+    pub sums: Sums,
+}
+
+/// Numbers that follow from the rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// Partitions of all topics, tombstones included.
+    pub partitions: u64,
+    /// Cursors of all groups.
+    pub cursors: u64,
+    /// Members of all groups.
+    pub members: u64,
+    /// Bytes of all answers.
+    pub answer_bytes: u64,
+    /// Producers that have answers.
+    pub answered: u64,
 }
 
 impl Applied {
@@ -84,6 +101,18 @@ impl Applied {
         self.lsn = frame.lsn;
         self.time_us = frame.time_us;
         self.position = frame.position + frame.record_count();
+    }
+
+    /// Counts the rows anew, after they were read from a checkpoint.
+    pub fn sum(&mut self) {
+        let answers = |row: &&ProducerRow| !row.answers.is_empty();
+        self.sums = Sums {
+            partitions: self.topics.values().map(|row| u64::from(row.config.partitions)).sum(),
+            cursors: self.groups.values().map(|row| row.cursors.len() as u64).sum(),
+            members: self.groups.values().map(|row| row.members.len() as u64).sum(),
+            answer_bytes: self.producers.values().map(ProducerRow::answer_bytes).sum(),
+            answered: self.producers.values().filter(answers).count() as u64,
+        };
     }
 
     /// A topic that is alive, by name.
@@ -138,6 +167,8 @@ impl Applied {
     fn forget_producer(&mut self, producer: ProducerId) {
         if let Some(row) = self.producers.remove(&producer) {
             self.producer_names.remove(&row.name);
+            self.sums.answer_bytes -= row.answer_bytes();
+            self.sums.answered -= u64::from(!row.answers.is_empty());
         }
     }
 
@@ -145,6 +176,7 @@ impl Applied {
         self.counters.next_topic = self.counters.next_topic.max(op.topic.0 + 1);
         self.topic_names.insert(op.name.clone(), op.topic);
         let (id, name) = (op.topic, op.name.clone());
+        self.sums.partitions += u64::from(op.config.partitions);
         self.topics.insert(id, TopicRow { id, name, config: op.config, created_us: time_us, deleted: None });
     }
 
@@ -152,9 +184,15 @@ impl Applied {
         if let Some(row) = self.topics.get_mut(&topic).filter(|row| row.deleted.is_none()) {
             row.deleted = Some(lsn);
             self.topic_names.remove(&row.name);
-            self.lanes.retain(|lane, _| lane.topic != topic);
-            for group in self.groups.values_mut().filter(|group| group.cursors.keys().any(|lane| lane.topic == topic)) {
+            let first = Lane { topic, partition: Partition(0) };
+            let lanes = self.lanes.range(first..).map(|(lane, _)| *lane).take_while(|lane| lane.topic == topic);
+            for lane in lanes.collect::<Vec<_>>() {
+                self.lanes.remove(&lane);
+            }
+            for group in self.groups.values_mut().filter(|group| group.reads(topic)) {
+                let before = group.cursors.len() as u64;
                 Arc::make_mut(group).forget_topic(topic);
+                self.sums.cursors -= before - group.cursors.len() as u64;
             }
         }
     }
@@ -169,42 +207,60 @@ impl Applied {
             GroupOp::Create(create) => {
                 self.counters.next_group = self.counters.next_group.max(create.group.0 + 1);
                 self.group_names.insert(create.name.clone(), create.group);
+                self.sums.cursors += create.cursors.len() as u64;
                 self.groups.insert(create.group, Arc::new(GroupRow::new(create, lsn)));
             }
             GroupOp::Delete(group) => {
                 if let Some(row) = self.groups.remove(group) {
                     self.group_names.remove(&row.name);
+                    self.sums.cursors -= row.cursors.len() as u64;
+                    self.sums.members -= row.members.len() as u64;
                 }
             }
             op => {
                 if let Some(row) = self.groups.get_mut(&op.group()) {
+                    let before = (row.cursors.len() as u64, row.members.len() as u64);
                     Arc::make_mut(row).apply(op, lsn, time_us);
+                    let sums = &mut self.sums;
+                    sums.cursors = sums.cursors - before.0 + row.cursors.len() as u64;
+                    sums.members = sums.members - before.1 + row.members.len() as u64;
                 }
             }
         }
     }
 
     fn forget_topic(&mut self, topic: TopicId) {
-        if self.topics.get(&topic).is_some_and(|row| row.deleted.is_some()) {
-            self.topics.remove(&topic);
+        if self.topics.get(&topic).is_some_and(|row| row.deleted.is_some())
+            && let Some(row) = self.topics.remove(&topic)
+        {
+            self.sums.partitions -= u64::from(row.config.partitions);
         }
     }
 
-    /// Remembers the answer of a stamped append; the newest ones are always kept.
+    /// Remembers the answer of a stamped append. What the append confirms is forgotten; of what is not confirmed the
+    /// newest ones are always kept.
     fn answer(&mut self, stamp: StampOp, frame: &Frame, placed: Vec<PlacedRow>) {
         let Some(row) = self.producers.get_mut(&stamp.producer) else { return };
         row.last_sequence = stamp.sequence;
         row.accepted_records += frame.record_count();
         row.last_us = frame.time_us;
-        if row.answers.len() == PRODUCER_WINDOW {
-            row.answers.pop_front();
+        let sums = &mut self.sums;
+        sums.answered += u64::from(row.answers.is_empty());
+        let is_over = |answer: &mut Arc<AnswerRow>| answer.sequence < stamp.answered_below;
+        while let Some(answer) = row.answers.pop_front_if(is_over) {
+            sums.answer_bytes -= answer.bytes();
         }
-        row.answers.push_back(Arc::new(AnswerRow {
+        if row.answers.len() == PRODUCER_WINDOW {
+            sums.answer_bytes -= row.answers.pop_front().map_or(0, |answer| answer.bytes());
+        }
+        let answer = AnswerRow {
             sequence: stamp.sequence,
             content_hash: stamp.content_hash,
             lsn: frame.lsn,
             time_us: frame.time_us,
             placed,
-        }));
+        };
+        sums.answer_bytes += answer.bytes();
+        row.answers.push_back(Arc::new(answer));
     }
 }

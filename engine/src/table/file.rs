@@ -134,6 +134,7 @@ impl Checkpoint {
         };
         let mut checkpoint = Self { generation: number(16), tip, ..Self::default() };
         checkpoint.read_rows(body, number(32))?;
+        checkpoint.applied.sum();
         Ok(checkpoint)
     }
 
@@ -274,6 +275,7 @@ mod tests {
             file_no: 1,
             at: 8_192,
         };
+        applied.sum();
         Checkpoint { generation: 3, tip, applied, lanes: vec![row] }
     }
 

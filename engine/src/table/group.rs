@@ -91,7 +91,13 @@ impl GroupRow {
         }
     }
 
-    /// A lane of a topic that this group reads, by the name that it had.
+    /// Whether it has a cursor in a topic.
+    pub fn reads(&self, topic: TopicId) -> bool {
+        let first = Lane { topic, partition: Partition(0) };
+        self.cursors.range(first..).next().is_some_and(|(lane, _)| lane.topic == topic)
+    }
+
+    /// A topic that this group reads, by the name that it had.
     pub fn topic(&self, name: &str) -> Option<TopicId> {
         self.topics.iter().rev().find(|(_, known)| known == name).map(|(id, _)| *id)
     }

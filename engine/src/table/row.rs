@@ -44,8 +44,20 @@ pub struct ProducerRow {
     pub idle_expiry_us: u64,
     /// Time of its last frame, in microseconds.
     pub last_us: i64,
-    /// Its newest answers, oldest first.
+    /// Its newest answers, oldest first: the newest one, and those that it has not confirmed.
     pub answers: VecDeque<Arc<AnswerRow>>,
+}
+
+impl ProducerRow {
+    /// What its answers take in memory.
+    pub fn answer_bytes(&self) -> u64 {
+        self.answers.iter().map(|answer| answer.bytes()).sum()
+    }
+
+    /// What an append that confirms the answers below `answered_below` lets go of, and adds itself.
+    pub fn confirmed_bytes(&self, answered_below: u64) -> u64 {
+        self.answers.iter().take_while(|answer| answer.sequence < answered_below).map(|answer| answer.bytes()).sum()
+    }
 }
 
 /// What an append was answered.
@@ -61,6 +73,18 @@ pub struct AnswerRow {
     pub time_us: i64,
     /// Where its batches went.
     pub placed: Vec<PlacedRow>,
+}
+
+impl AnswerRow {
+    /// What it takes in memory.
+    pub fn bytes(&self) -> u64 {
+        Self::bytes_of(self.placed.len())
+    }
+
+    /// What an answer takes that names so many places.
+    pub fn bytes_of(places: usize) -> u64 {
+        128 + 32 * places as u64
+    }
 }
 
 /// Where a batch went.

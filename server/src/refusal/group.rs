@@ -35,6 +35,10 @@ pub(super) fn of_group(refusal: &Refusal) -> Facts {
             let message = format!("there are {limit} groups, no more may be; delete some");
             Facts::new(&table::GROUPS_FULL, message).with(key::LIMIT, limit)
         }
+        Refusal::GroupRowsFull { what, limit, actual } => {
+            let message = format!("groups would have {actual} {what} in all, the limit is {limit}; delete some");
+            Facts::new(&table::GROUPS_FULL, message).with(key::LIMIT, limit).with(key::ACTUAL, actual)
+        }
         Refusal::TakenOver { group, member } => taken_over(group, member),
         Refusal::GroupFull { group, limit } => {
             let message = format!("group {} has {limit} members, no more may be", shown(group));

@@ -125,6 +125,9 @@ rows! {
     APPEND_TOO_LARGE = reason::APPEND_TOO_LARGE, InvalidArgument, (NO, 0), UNUSED,
         [FIELD, BATCH, LIMIT, ACTUAL],
         "split the append";
+    REQUEST_TOO_LARGE = reason::REQUEST_TOO_LARGE, InvalidArgument, (NO, 0), UNUSED,
+        [FIELD, LIMIT, ACTUAL],
+        "send less in one request";
     APPEND_EMPTY = reason::APPEND_EMPTY, InvalidArgument, (NO, 0), UNUSED,
         [FIELD, BATCH],
         "send at least one record in every batch";
@@ -166,12 +169,18 @@ rows! {
         "wait for an answer before the next append";
     PRODUCERS_FULL = reason::PRODUCERS_FULL, ResourceExhausted, (YES, 10_000), NONE,
         [LIMIT],
-        "use named producers again instead of new ones; nameless ones expire";
+        "delete producers that nobody needs (ListProducers, DeleteProducer) or use names again; nameless ones expire";
+    ANSWERS_FULL = reason::ANSWERS_FULL, ResourceExhausted, (YES, 1_000), SAME,
+        [PRODUCER, LIMIT, ACTUAL],
+        "set `answered_below` in the stamp: answers below it are forgotten; or append to fewer partitions at a time";
     TOPICS_FULL = reason::TOPICS_FULL, ResourceExhausted, (YES, 10_000), NONE,
         [LIMIT],
         "use fewer topics with more partitions";
+    PARTITIONS_FULL = reason::PARTITIONS_FULL, ResourceExhausted, (YES, 10_000), NONE,
+        [LIMIT, ACTUAL],
+        "delete topics that nobody needs, or give new ones fewer partitions";
     GROUPS_FULL = reason::GROUPS_FULL, ResourceExhausted, (YES, 10_000), NONE,
-        [GROUP, LIMIT],
+        [GROUP, LIMIT, ACTUAL],
         "delete groups that nobody needs, or use fewer members";
     LOG_POISONED = reason::LOG_POISONED, Unavailable, ("after a restart", 1_000), SAME,
         [TOPIC, PARTITION, FILE],

@@ -84,6 +84,8 @@ fn of_batches() -> Vec<Case<Refusal>> {
         (large(Sized::DecodedBytes, Some(1)), reason::BATCH_TOO_LARGE, BOUNDS.to_vec()),
         (large(Sized::AppendBytes, None), reason::APPEND_TOO_LARGE, BOUNDS.to_vec()),
         (large(Sized::FrameBytes, None), reason::APPEND_TOO_LARGE, BOUNDS.to_vec()),
+        (large(Sized::Parts, None), reason::APPEND_TOO_LARGE, BOUNDS.to_vec()),
+        (large(Sized::RequestBytes, None), reason::REQUEST_TOO_LARGE, BOUNDS.to_vec()),
         (large(Sized::Batches, None), reason::APPEND_TOO_LARGE, vec![(key::FIELD, "batches")]),
         (large(Sized::Records, None), reason::APPEND_TOO_LARGE, BOUNDS.to_vec()),
         (Refusal::Empty { batch: Some(1) }, reason::APPEND_EMPTY, vec![(key::BATCH, "1")]),

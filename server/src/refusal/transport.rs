@@ -1,6 +1,6 @@
 //! What the transport says of requests that never became a message, in our words: its statuses have no reason.
 
-use tillroll_proto::reason::key;
+use tillroll_proto::{limits::Fault, reason::key};
 use tonic::{Code, Status};
 
 use super::{Facts, VIOLATION_BYTES_MAX, cut, shown, table};
@@ -24,10 +24,7 @@ pub fn of_transport(status: &Status, path: &str) -> Option<Facts> {
             let facts = Facts::new(&table::APPEND_TOO_LARGE, message).with(key::FIELD, "batches");
             Some(facts.with(key::LIMIT, limit))
         }
-        Code::Internal => {
-            let message = format!("the request is not a message of this call: {said}; regenerate the client");
-            Some(Facts::new(&table::BAD_ENCODING, message))
-        }
+        Code::Internal => Some(not_a_message(&said)),
         Code::Unimplemented => {
             let call = shown(path.trim_start_matches('/'));
             let message = format!("this broker does not serve {call}; GetServer lists what it does{}", behind(&said));
@@ -36,6 +33,24 @@ pub fn of_transport(status: &Status, path: &str) -> Option<Facts> {
         }
         _ => None,
     }
+}
+
+/// A request with a field that has more than it may.
+pub fn of_limits(fault: &Fault) -> Facts {
+    let Fault::TooLarge { field, reason, limit, actual, .. } = fault else { return not_a_message(&fault.to_string()) };
+    let row = table::ALL.iter().find(|row| row.reason == *reason).copied().unwrap_or(&table::REQUEST_TOO_LARGE);
+    let facts = Facts::new(row, fault.to_string()).with(key::FIELD, field);
+    facts.with(key::LIMIT, limit).with(key::ACTUAL, actual)
+}
+
+/// A request that is within its limits and does not decode.
+pub fn undecodable(error: &prost::DecodeError) -> Facts {
+    not_a_message(&error.to_string())
+}
+
+fn not_a_message(said: &str) -> Facts {
+    let message = format!("the request is not a message of this call: {said}; regenerate the client");
+    Facts::new(&table::BAD_ENCODING, message)
 }
 
 fn behind(said: &str) -> String {

@@ -66,6 +66,7 @@ pub fn of_refusal(refusal: &Refusal) -> Facts {
         | Refusal::GroupChanged { .. }
         | Refusal::GroupsFull { .. }
         | Refusal::GroupFull { .. }
+        | Refusal::GroupRowsFull { .. }
         | Refusal::TakenOver { .. }
         | Refusal::GroupConfigInvalid { .. }
         | Refusal::StartRequired { .. }
@@ -170,12 +171,25 @@ fn of_producer(refusal: &Refusal) -> Facts {
 fn of_state(refusal: &Refusal) -> Facts {
     match refusal {
         Refusal::ProducersFull { limit } => {
-            let message = format!("{limit} producers are registered, no more may be; use names again");
+            let message = format!("{limit} producers are registered, no more may be; delete some, or use names again");
             Facts::new(&table::PRODUCERS_FULL, message).with(key::LIMIT, limit)
         }
         Refusal::TopicsFull { limit } => {
             let message = format!("there were {limit} topics, no more may be; use fewer with more partitions");
             Facts::new(&table::TOPICS_FULL, message).with(key::LIMIT, limit)
+        }
+        Refusal::AnswersFull { producer, limit, actual } => {
+            let message = format!(
+                "answers that producer {} has not confirmed would take {actual} bytes, it may have {limit} now; set \
+                 answered_below in its stamp, or append to fewer partitions at a time",
+                shown(producer)
+            );
+            let facts = Facts::new(&table::ANSWERS_FULL, message).with(key::PRODUCER, producer);
+            facts.with(key::LIMIT, limit).with(key::ACTUAL, actual)
+        }
+        Refusal::PartitionsFull { limit, actual } => {
+            let message = format!("topics would have {actual} partitions in all, the limit is {limit}; use fewer");
+            Facts::new(&table::PARTITIONS_FULL, message).with(key::LIMIT, limit).with(key::ACTUAL, actual)
         }
         Refusal::TooManyInFlight { producer, limit } => {
             let message = format!("producer {} has {limit} appends unanswered; wait for an answer", shown(producer));
@@ -247,12 +261,18 @@ fn too_large(what: Sized, batch: Option<usize>, limit: u64, actual: u64) -> Fact
         Sized::DecodedBytes => (&table::BATCH_TOO_LARGE, ".encoded.decoded_bytes", "bytes decoded"),
         Sized::AppendBytes => (&table::APPEND_TOO_LARGE, "", "bytes"),
         Sized::FrameBytes => (&table::APPEND_TOO_LARGE, "", "bytes in the journal"),
+        Sized::Parts => (&table::APPEND_TOO_LARGE, "", "parts, one for each partition of each batch"),
+        Sized::RequestBytes => (&table::REQUEST_TOO_LARGE, "", "bytes in the journal"),
         Sized::Batches => (&table::APPEND_TOO_LARGE, "", "batches"),
         Sized::Records => (&table::APPEND_TOO_LARGE, "", "records"),
         Sized::Commits => (&table::APPEND_TOO_LARGE, "", "cursor commits"),
         Sized::CursorMetadata => (&table::APPEND_TOO_LARGE, "", "bytes of metadata in one of them"),
     };
-    let whole = if matches!(what, Sized::Commits | Sized::CursorMetadata) { "commits" } else { "batches" };
+    let whole = match what {
+        Sized::Commits | Sized::CursorMetadata => "commits",
+        Sized::RequestBytes => "request",
+        _ => "batches",
+    };
     let place = batch.map_or_else(|| whole.to_owned(), |batch| format!("batches[{batch}]{field}"));
     let message = format!("{place} has {actual} {words}, the limit is {limit}; split it");
     let facts = Facts::new(row, message).with(key::FIELD, place).with(key::LIMIT, limit).with(key::ACTUAL, actual);

@@ -18,9 +18,10 @@ use tillroll_engine::{
     request::{Append, Appended},
     ticket::Ticket,
 };
+use tillroll_proto::raw::AppendStreamRequest;
 use tillroll_proto::v1::{
-    self, AppendOutcome, AppendStreamOpened, AppendStreamRequest, AppendStreamResponse,
-    append_outcome::Result as Outcome, append_stream_response::Event,
+    self, AppendOutcome, AppendStreamOpened, AppendStreamResponse, append_outcome::Result as Outcome,
+    append_stream_response::Event,
 };
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -28,7 +29,7 @@ use tonic::{Status, Streaming};
 
 use super::{HEARTBEAT_MS, STREAM_APPENDS_MAX, STREAM_BYTES_MAX, deadline};
 use crate::{
-    refusal::{Facts, bad_field, of_refusal, of_transport, required, stopping},
+    refusal::{Facts, bad_field, of_refusal, of_transport, stopping},
     wire,
 };
 
@@ -141,7 +142,8 @@ impl Outcomes {
             return;
         }
         self.last_id = Some(append_id);
-        let append = append.ok_or_else(|| required("append", "append is not set")).and_then(wire::append);
+        // It is decoded here, so that a bad one is an outcome and does not end the stream.
+        let append = wire::received(append);
         let bytes = append.as_ref().map_or(0, append_bytes);
         let answer = match append {
             Ok(append) => {

@@ -11,7 +11,10 @@ use tillroll_engine::{
     request::Start,
     table::group::{CursorRow, GroupRow},
 };
-use tillroll_proto::v1::{self, group_service_server::GroupService, start_position::At};
+use tillroll_proto::{
+    raw::group_service_server::GroupService,
+    v1::{self, start_position::At},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -81,7 +84,7 @@ impl GroupService for Groups {
         request: Request<v1::ListGroupsRequest>,
     ) -> Result<Response<v1::ListGroupsResponse>, Status> {
         let v1::ListGroupsRequest { page_size, page_token, topic } = request.into_inner();
-        let size = super::topic::page_size(page_size);
+        let size = super::topic::page_size(page_size)?;
         let after = (!page_token.is_empty()).then_some(page_token.as_str());
         let mut rows = self.engine.groups(after, size + 1);
         let has_more = rows.len() > size;

@@ -8,7 +8,10 @@ use tillroll_engine::{
     limits,
     request::{Appended, InitProducer},
 };
-use tillroll_proto::v1::{self, log_service_server::LogService};
+use tillroll_proto::{
+    raw::{self, log_service_server::LogService},
+    v1,
+};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -87,13 +90,51 @@ impl LogService for Log {
         request: Request<v1::InitProducerRequest>,
     ) -> Result<Response<v1::InitProducerResponse>, Status> {
         let request = request.into_inner();
-        let name = (!request.producer_id.is_empty()).then_some(request.producer_id);
-        let init = InitProducer { name, idle_expiry_ms: request.idle_expiry_ms };
+        let name = (!request.producer_id.is_empty()).then(|| request.producer_id.clone());
+        let v1::InitProducerRequest { idle_expiry_ms, expected_epoch, .. } = request;
+        let init = InitProducer { name, idle_expiry_ms, expected_epoch };
         let opened = self.engine.init_producer(init).await.map_err(|refusal| of_refusal(&refusal).status())?;
         Ok(Response::new(wire::producer(opened)))
     }
 
-    async fn append(&self, request: Request<v1::AppendRequest>) -> Result<Response<v1::AppendResponse>, Status> {
+    async fn list_producers(
+        &self,
+        request: Request<v1::ListProducersRequest>,
+    ) -> Result<Response<v1::ListProducersResponse>, Status> {
+        let v1::ListProducersRequest { name_prefix, page_size, page_token } = request.into_inner();
+        let size = topic::page_size(page_size)?;
+        let after = (!page_token.is_empty()).then_some(page_token.as_str());
+        let mut views = self.engine.producers(&name_prefix, after, size + 1);
+        let has_more = views.len() > size;
+        views.truncate(size);
+        let next_page_token = views.last().filter(|_| has_more).map(|view| view.name.clone()).unwrap_or_default();
+        let producers = views.into_iter().map(wire::producer_view).collect();
+        Ok(Response::new(v1::ListProducersResponse { producers, next_page_token }))
+    }
+
+    async fn list_producer_appends(
+        &self,
+        request: Request<v1::ListProducerAppendsRequest>,
+    ) -> Result<Response<v1::ListProducerAppendsResponse>, Status> {
+        let v1::ListProducerAppendsRequest { producer_id, after } = request.into_inner();
+        let page = self.engine.producer_appends(&producer_id, after, limits::RECENT_BYTES_MAX);
+        let (appends, has_more) = page.map_err(|refusal| of_refusal(&refusal).status())?;
+        let next_after = appends.last().filter(|_| has_more).map_or(0, |last| last.sequence);
+        let appends = appends.into_iter().map(wire::producer_append).collect();
+        Ok(Response::new(v1::ListProducerAppendsResponse { appends, next_after }))
+    }
+
+    async fn delete_producer(
+        &self,
+        request: Request<v1::DeleteProducerRequest>,
+    ) -> Result<Response<v1::DeleteProducerResponse>, Status> {
+        let v1::DeleteProducerRequest { producer_id, expected_epoch } = request.into_inner();
+        let deleted = self.engine.delete_producer(&producer_id, expected_epoch).await;
+        deleted.map_err(|refusal| of_refusal(&refusal).status())?;
+        Ok(Response::new(v1::DeleteProducerResponse {}))
+    }
+
+    async fn append(&self, request: Request<raw::AppendRequest>) -> Result<Response<v1::AppendResponse>, Status> {
         let deadline = deadline::of(request.metadata());
         let append = wire::append(request.into_inner())?;
         let Some(deadline) = deadline else {
@@ -112,7 +153,7 @@ impl LogService for Log {
 
     async fn append_stream(
         &self,
-        request: Request<Streaming<v1::AppendStreamRequest>>,
+        request: Request<Streaming<raw::AppendStreamRequest>>,
     ) -> Result<Response<Self::AppendStreamStream>, Status> {
         let deadline = deadline::of(request.metadata());
         let (engine, stop) = (self.engine.clone(), self.stop.clone());

@@ -5,7 +5,7 @@ use tillroll_engine::{
     id::{Lane, Partition, TopicId},
     request::{Extent, TopicView},
 };
-use tillroll_proto::v1::{self, topic_service_server::TopicService};
+use tillroll_proto::{raw::topic_service_server::TopicService, reason::key, v1};
 use tonic::{Request, Response, Status};
 
 use super::blocking;
@@ -55,8 +55,16 @@ fn info(partition: Partition, extent: Extent) -> v1::PartitionInfo {
 }
 
 /// How many entries a page has.
-pub(super) fn page_size(asked: u32) -> usize {
-    if asked == 0 { PAGE_SIZE_DEFAULT as usize } else { asked.min(PAGE_SIZE_MAX) as usize }
+pub(super) fn page_size(asked: u32) -> Result<usize, Facts> {
+    match asked {
+        0 => Ok(PAGE_SIZE_DEFAULT as usize),
+        1..=PAGE_SIZE_MAX => Ok(asked as usize),
+        _ => {
+            let message =
+                format!("page_size is {asked}, allowed are 1 to {PAGE_SIZE_MAX}, or 0 for {PAGE_SIZE_DEFAULT}");
+            Err(bad_field("page_size", message).with(key::LIMIT, PAGE_SIZE_MAX).with(key::ACTUAL, asked))
+        }
+    }
 }
 
 #[tonic::async_trait]
@@ -84,7 +92,7 @@ impl TopicService for Topics {
         request: Request<v1::ListTopicsRequest>,
     ) -> Result<Response<v1::ListTopicsResponse>, Status> {
         let request = request.into_inner();
-        let size = page_size(request.page_size);
+        let size = page_size(request.page_size)?;
         let after = (!request.page_token.is_empty()).then_some(request.page_token.as_str());
         let mut views = self.engine.topics(&request.name_prefix, after, size + 1);
         let has_more = views.len() > size;
@@ -157,7 +165,7 @@ impl TopicService for Topics {
                 Some(token.parse().map_err(|_| bad_field("page_token", "page_token is not from an earlier page"))?)
             }
         };
-        let size = page_size(request.page_size);
+        let size = page_size(request.page_size)?;
         let behind = |base: u64| after.is_none_or(|after| base > after);
         let mut left = all.iter().filter(|segment| behind(segment.base.0));
         let page: Vec<v1::Segment> = left.by_ref().take(size).map(segment).collect();

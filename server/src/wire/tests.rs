@@ -4,6 +4,11 @@ use tillroll_proto::reason;
 
 use super::*;
 
+/// What becomes of a request of the contract, as it comes on the wire.
+fn append(request: &v1::AppendRequest) -> Result<Append, Facts> {
+    received(request.encode_to_vec().into())
+}
+
 fn batch() -> v1::AppendBatch {
     let record = v1::Record { value: "v".into(), ..v1::Record::default() };
     let set = v1::RecordSet { records: vec![record] };
@@ -29,7 +34,7 @@ fn fact<'a>(facts: &'a Facts, name: &str) -> Option<&'a str> {
 
 #[test]
 fn what_is_not_set_or_not_known_is_refused_with_its_field() {
-    let count = limits::APPEND_BATCHES_MAX + 1;
+    let count = tillroll_engine::limits::APPEND_BATCHES_MAX + 1;
     let plain = || request(vec![batch()]);
     let none = v1::AppendBatch { content: None, ..batch() };
     let cases = [
@@ -54,7 +59,7 @@ fn what_is_not_set_or_not_known_is_refused_with_its_field() {
         ),
     ];
     for (request, reason, field) in cases {
-        let facts = append(request).expect_err(reason);
+        let facts = append(&request).expect_err(reason);
         assert_eq!(facts.reason(), reason, "{}", facts.message);
         assert_eq!(fact(&facts, key::FIELD), field, "{}", facts.message);
     }
@@ -62,8 +67,8 @@ fn what_is_not_set_or_not_known_is_refused_with_its_field() {
 
 #[test]
 fn too_many_checks_are_told_with_limit_and_number() {
-    let checks = vec![v1::Check { kind: None }; limits::APPEND_BATCHES_MAX + 1];
-    let facts = append(v1::AppendRequest { checks, ..request(vec![batch()]) }).expect_err("too many");
+    let checks = vec![v1::Check { kind: None }; tillroll_engine::limits::APPEND_BATCHES_MAX + 1];
+    let facts = append(&v1::AppendRequest { checks, ..request(vec![batch()]) }).expect_err("too many");
     assert_eq!(fact(&facts, key::LIMIT), Some("1024"));
     assert_eq!(fact(&facts, key::ACTUAL), Some("1025"));
 }
@@ -78,7 +83,7 @@ fn an_append_arrives_as_it_was_sent() {
         needs: FEATURES.iter().map(|feature| (*feature).to_owned()).collect(),
         ..request(vec![v1::AppendBatch { partition: Some(1), ..batch() }, encoded(v1::Codec::Lz4 as i32)])
     };
-    let append = append(sent).expect("all of it is known");
+    let append = append(&sent).expect("all of it is known");
     assert_eq!(append.batches[0].partition, Some(Partition(1)));
     assert_eq!(append.batches[0].topic_id, None);
     assert!(matches!(&append.batches[1].content, Content::Encoded(batch) if batch.codec == Codec::Lz4));

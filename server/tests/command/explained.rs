@@ -4,7 +4,7 @@
 //! Method: the answers come from a stand-in for the group service, beside the real ones.
 
 use serde_json::{Value, json};
-use tillroll_proto::v1::{self, group_service_server::GroupService};
+use tillroll_proto::{raw::group_service_server::GroupService, v1};
 use tokio_stream::Empty;
 use tonic::{Request, Response, Status, Streaming};
 

@@ -5,7 +5,7 @@ use std::{future::Future, net::SocketAddr};
 
 use tempfile::TempDir;
 use tillroll_engine::{driver::threads::Running, engine::Engine, group::Join, settings::Settings};
-use tillroll_proto::v1::{
+use tillroll_proto::raw::{
     group_service_server::{GroupService, GroupServiceServer},
     log_service_server::LogServiceServer,
 };

@@ -161,7 +161,11 @@ fn start(disk: &SimDisk, seed: u64) -> Loader {
     let topics = TOPICS.iter().map(|(name, _)| (*name).to_owned()).collect();
     let ticket = world.engine.create_group(NewGroup { name: GROUP.to_owned(), topics, config });
     world.wait(&ticket).expect("answered").expect("created");
-    let ticket = world.engine.init_producer(InitProducer { name: Some("loader".to_owned()), idle_expiry_ms: 0 });
+    let ticket = world.engine.init_producer(InitProducer {
+        name: Some("loader".to_owned()),
+        idle_expiry_ms: 0,
+        ..InitProducer::default()
+    });
     let epoch = world.wait(&ticket).expect("answered").expect("registered").epoch;
     Loader { world, dice: Dice::new(seed), epoch, sequence: 0, made: 0, values: BTreeMap::new(), lanes }
 }

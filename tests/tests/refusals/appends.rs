@@ -347,7 +347,11 @@ const OLD: u64 = 4;
 /// `loader` was taken over and has appended `first` and `second`; of `old` the answers to 1 and 2 are forgotten.
 async fn prepare(road: &mut Road) {
     for (name, epoch) in [("loader", LOADER_FENCED), ("loader", LOADER), ("old", OLD)] {
-        let init = v1::InitProducerRequest { producer_id: name.into(), idle_expiry_ms: 0 };
+        let init = v1::InitProducerRequest {
+            producer_id: name.into(),
+            idle_expiry_ms: 0,
+            ..v1::InitProducerRequest::default()
+        };
         let opened = road.log.init_producer(init).await.expect("registered").into_inner();
         assert_eq!(opened.epoch, epoch);
     }
@@ -384,6 +388,16 @@ fn producers() -> Vec<Row> {
             "a sequence whose answer is forgotten",
             stamped("old", OLD, 2, b"old", 0),
             expected("SEQUENCE_FORGOTTEN", &[("producer", &"old"), ("sequence", &2), ("oldest", &3)]),
+        ),
+        row(
+            "a stamp without a sequence",
+            stamped("loader", LOADER, 0, b"third", 0),
+            expected("FIELD_INVALID", &[("field", &"producer.sequence"), ("limit", &1), ("actual", &0)]),
+        ),
+        row(
+            "a stamp that confirms what was never sent",
+            stamped("loader", LOADER, 3, b"third", 4),
+            expected("FIELD_INVALID", &[("field", &"producer.answered_below"), ("limit", &3), ("actual", &4)]),
         ),
         row(
             "an unknown producer",

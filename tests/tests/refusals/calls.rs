@@ -172,14 +172,24 @@ fn topics(topic_id: &str) -> Vec<Row> {
 }
 
 fn registrations() -> Vec<Row> {
-    let init =
-        |name: &str, idle_expiry_ms| Call::Init(v1::InitProducerRequest { producer_id: name.into(), idle_expiry_ms });
+    let init = |name: &str, idle_expiry_ms| {
+        Call::Init(v1::InitProducerRequest {
+            producer_id: name.into(),
+            idle_expiry_ms,
+            ..v1::InitProducerRequest::default()
+        })
+    };
     let week_ms = 7 * 24 * 3_600 * 1_000;
     vec![
         (
             "a producer that is no name",
             init("No Body", 0),
             expected("NAME_INVALID", &[("field", &"producer_id"), ("name", &"No Body")]),
+        ),
+        (
+            "a name that is longer than any",
+            init(&"x".repeat(257), 0),
+            expected("REQUEST_TOO_LARGE", &[("field", &"producer_id"), ("limit", &256), ("actual", &257)]),
         ),
         ("a nameless producer that never ends", init("", 0), invalid("idle_expiry_ms", 1, 0)),
         ("one that idles for too long", init("", week_ms + 1), invalid("idle_expiry_ms", week_ms, week_ms + 1)),

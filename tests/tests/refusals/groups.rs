@@ -222,9 +222,13 @@ fn cursors() -> Vec<Row> {
         (
             "long metadata",
             alone(|commit| commit.metadata = vec![0; 1_025].into()),
-            expected("APPEND_TOO_LARGE", &[("field", &"commits"), ("limit", &1_024), ("actual", &1_025)]),
+            expected("APPEND_TOO_LARGE", &[("field", &"commits[0].metadata"), ("limit", &1_024), ("actual", &1_025)]),
         ),
     ]
+}
+
+fn too_large(field: &str, limit: u64) -> Expected {
+    expected("REQUEST_TOO_LARGE", &[("field", &field), ("limit", &limit), ("actual", &(limit + 1))])
 }
 
 fn sets_and_appends() -> Vec<Row> {
@@ -264,6 +268,13 @@ fn sets_and_appends() -> Vec<Row> {
                     ("current", &4),
                 ],
             ),
+        ),
+        ("a set with a reason too long", set(|set| set.reason = "x".repeat(1_025)), too_large("reason", 1_024)),
+        ("a set of too many partitions", set(|set| set.partitions = vec![0; 1_025]), too_large("partitions", 1_024)),
+        (
+            "a set of one partition twice",
+            set(|set| set.partitions = vec![1, 1]),
+            expected("FIELD_INVALID", &[("field", &"partitions")]),
         ),
         ("a set to nowhere", set(|set| set.to = None), required("to")),
         ("a set of nobody", set(|set| set.group = "nobody".into()), no_group("nobody")),

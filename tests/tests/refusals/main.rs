@@ -31,6 +31,8 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("OFFSET_BELOW_HEAD", "server/src/refusal/tests.rs", READ_WORDS),
     ("READ_FAILED", "server/src/refusal/tests.rs", READ_WORDS),
     ("PRODUCERS_FULL", "server/src/refusal/tests.rs", WRITE_WORDS),
+    ("ANSWERS_FULL", "tests/tests/bounds.rs", "answers_that_nobody_confirms_stop_their_producer_and_no_other"),
+    ("PARTITIONS_FULL", "tests/tests/bounds.rs", "partitions_of_all_topics_together_have_a_limit"),
     ("TOPICS_FULL", "server/src/refusal/tests.rs", WRITE_WORDS),
     ("GROUPS_FULL", "server/src/refusal/tests.rs", WRITE_WORDS),
     (

@@ -39,7 +39,7 @@ impl<S: Service> Runtime<S> {
         let rule = settings.rule.unwrap_or(Rule::Single);
         let co_partitions = co_partitions(rule, &inputs)?;
         make_group(&settings, &client, service.name(), rule).await?;
-        let register = || crate::append::init_producer(&client, None, IDLE_EXPIRY);
+        let register = || crate::append::init_producer(&client, None, IDLE_EXPIRY, None);
         let producer = again(&settings, register).await.map_err(ProcessorError::broker("register the producer"))?;
         let builder = client.consumer(service.name()).auto_release(false).retry_for(settings.retry_for);
         let builder = builder.credit_bytes(settings.credit_bytes).client_heartbeats(settings.client_heartbeats);

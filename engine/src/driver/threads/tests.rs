@@ -64,7 +64,7 @@ fn what_was_acked_is_read_back_before_and_after_a_restart() {
         let engine = running.engine.clone();
         let config = TopicConfig { partitions: 1, segment_bytes: 64 << 10, ..TopicConfig::default() };
         engine.create_topic("orders", config, false).wait().expect("created");
-        let init = InitProducer { name: Some("loader".into()), idle_expiry_ms: 0 };
+        let init = InitProducer { name: Some("loader".into()), idle_expiry_ms: 0, ..InitProducer::default() };
         let opened = engine.init_producer(init).wait().expect("registered");
         let (epoch, next_sequence) = (opened.epoch, opened.next_sequence);
         assert_eq!(next_sequence, 1);
