@@ -219,6 +219,11 @@ impl Engine {
         self.parts.reads.is_in_memory(lane, from)
     }
 
+    /// Decoded bytes that a read from there would give from memory, at most `bytes_max` and a batch.
+    pub fn bytes_in_memory(&self, lane: Lane, from: Offset, bytes_max: usize) -> usize {
+        self.parts.reads.bytes_in_memory(lane, from, bytes_max)
+    }
+
     /// Waits for the visible end to be past `end`, or the topic to be gone.
     pub fn moved(&self, lane: Lane, end: Offset) -> Moved {
         self.parts.reads.moved(lane, end)

@@ -460,13 +460,19 @@ pub enum Refusal {
         limit_bytes: u64,
     },
     /// Too little room on the disk. Reads and deletes go on; retry once there is room.
-    #[error("disk full free={free} needed={needed}")]
+    #[error("disk full unit={unit} free={free} needed={needed}")]
     DiskFull {
-        /// Free bytes.
+        /// `bytes`, or `files`: inodes.
+        unit: &'static str,
+        /// Free ones.
         free: u64,
-        /// Bytes that must be free for an append.
+        /// As many as must be free for an append.
         needed: u64,
     },
+    /// A file cannot be opened or made for want of descriptors, memory, a quota or space, and nothing that waits for it
+    /// gets on. It is tried again; retry later.
+    #[error("the system lacks what a file takes")]
+    Lacking,
     /// The journal is full because its frames cannot be flushed.
     #[error("journal full files={files} limit={limit}")]
     JournalFull {

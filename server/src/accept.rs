@@ -1,6 +1,8 @@
-//! The accept loop: our own, because tonic's sets no socket options on connections that it is handed.
+//! The accept loop and what one connection is to it: our own, because what a connection may cost before it has said
+//! anything is ours to decide.
 
 use std::{
+    fs::File,
     future::Future,
     io,
     pin::Pin,
@@ -12,127 +14,150 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::Sleep,
 };
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
-/// Accepted connections that tonic has not taken yet.
-const QUEUE: usize = 16;
-/// After an accept failed (too many open files, for one), the next is tried after this long.
+use crate::{
+    connections::{Connection, Connections},
+    limited_log::LimitedLog,
+};
+
+/// After an accept failed, the next is tried after this long.
 const BACK_OFF: Duration = Duration::from_millis(50);
+/// A connection that has not said hello by then is closed.
+const GREETING_WITHIN: Duration = Duration::from_secs(5);
+/// The preface of HTTP/2, and the header of the frame that follows it.
+const GREETING_BYTES: usize = 24 + 9;
 
-/// A connection that counts against the limit until it is closed.
-pub struct Connection {
-    stream: TcpStream,
-    _slot: OwnedSemaphorePermit,
-    is_cut: CancellationToken,
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+/// Connections from a socket, one after the other.
+pub(crate) struct Accept {
+    listener: TcpListener,
+    connections: Arc<Connections>,
+    /// A descriptor in reserve: with none left, a connection is accepted and closed with it, so that its client learns.
+    reserve: Option<File>,
+    log: LimitedLog,
 }
 
-impl Connection {
-    fn new(stream: TcpStream, slot: OwnedSemaphorePermit, cut: &CancellationToken) -> Self {
-        Self { stream, _slot: slot, is_cut: cut.clone(), cut: Box::pin(cut.clone().cancelled_owned()) }
+impl Accept {
+    /// From this socket.
+    pub(crate) fn new(listener: TcpListener, connections: Arc<Connections>) -> Self {
+        Self { listener, connections, reserve: reserve(), log: LimitedLog::default() }
+    }
+
+    /// The next connection that has a slot.
+    pub(crate) async fn next(&mut self) -> (TcpStream, Arc<Connection>) {
+        loop {
+            match self.listener.accept().await {
+                // Small answers must not wait for more to send. A peer that is gone already shows later.
+                Ok((stream, _)) if stream.set_nodelay(true).is_ok() => {
+                    if let Some(connection) = self.connections.open() {
+                        return (stream, connection);
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => self.failed(&error).await,
+            }
+        }
+    }
+
+    async fn failed(&mut self, error: &io::Error) {
+        self.log.warn("connections not accepted", || error.to_string());
+        if self.reserve.take().is_some() {
+            // Its descriptor serves to tell one client at least; the kernel's queue keeps the others.
+            let refused = tokio::time::timeout(BACK_OFF, self.listener.accept()).await;
+            drop(refused);
+        } else {
+            tokio::time::sleep(BACK_OFF).await;
+        }
+        self.reserve = reserve();
+    }
+}
+
+fn reserve() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+/// A connection as the transport sees it: fails once it is cut, or when it says no hello in time.
+pub(crate) struct Wire {
+    stream: TcpStream,
+    connection: Arc<Connection>,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Until the hello is there: by when it must be, and how much of it came.
+    greeting: Option<(Pin<Box<Sleep>>, usize)>,
+}
+
+impl Wire {
+    /// Over this socket.
+    pub(crate) fn new(stream: TcpStream, connection: Arc<Connection>) -> Self {
+        let cut = Box::pin(connection.cut().clone().cancelled_owned());
+        let greeting = Some((Box::pin(tokio::time::sleep(GREETING_WITHIN)), 0));
+        Self { stream, connection, cut, greeting }
     }
 
     /// A server always has a read pending, so it is woken here when the connection is cut.
-    fn check_cut(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.cut.as_mut().poll(cx).is_ready() { Err(was_cut()) } else { Ok(()) }
+    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if self.cut.as_mut().poll(context).is_ready() {
+            return Err(was_cut());
+        }
+        let is_late = self.greeting.as_mut().is_some_and(|(until, _)| until.as_mut().poll(context).is_ready());
+        if is_late { Err(io::Error::new(io::ErrorKind::TimedOut, "no hello came in time")) } else { Ok(()) }
     }
 }
 
 fn was_cut() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionAborted, "the server has stopped")
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the connection was cut")
 }
 
-/// Accepts until `stop`; at most `connections_max` at a time, the next ones wait in the kernel's queue. Connections
-/// fail at their next read or write from `cut` on.
-pub fn accept(
-    listener: TcpListener,
-    connections_max: usize,
-    stop: CancellationToken,
-    cut: CancellationToken,
-) -> mpsc::Receiver<io::Result<Connection>> {
-    let (sender, receiver) = mpsc::channel(QUEUE);
-    let slots = Arc::new(Semaphore::new(connections_max));
-    tokio::spawn(async move {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = accept_all(&listener, slots, sender, &cut) => {}
-        }
-    });
-    receiver
-}
-
-async fn accept_all(
-    listener: &TcpListener,
-    slots: Arc<Semaphore>,
-    sender: mpsc::Sender<io::Result<Connection>>,
-    cut: &CancellationToken,
-) {
-    while let Ok(slot) = slots.clone().acquire_owned().await {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "accepting a connection failed");
-                tokio::time::sleep(BACK_OFF).await;
-                continue;
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.check(context)?;
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let this = &mut *self;
+        if let Some((_, come)) = &mut this.greeting {
+            *come += buffer.filled().len() - before;
+            if *come >= GREETING_BYTES {
+                this.greeting = None;
+                this.connection.greet();
             }
-        };
-        // Small answers must not wait for more to send.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "the peer is gone already");
-            continue;
         }
-        if sender.send(Ok(Connection::new(stream, slot, cut))).await.is_err() {
-            return;
-        }
+        read
     }
 }
 
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.stream.connect_info()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.check_cut(cx)?;
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.is_cut.is_cancelled() {
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        if self.connection.cut().is_cancelled() {
             return Poll::Ready(Err(was_cut()));
         }
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        Pin::new(&mut self.stream).poll_write(context, buffer)
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.is_cut.is_cancelled() {
+        if self.connection.cut().is_cancelled() {
             return Poll::Ready(Err(was_cut()));
         }
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

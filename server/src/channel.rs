@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tonic::transport::Server;
 
 /// The largest HTTP/2 frame: a batch of 1 MiB in 4 frames instead of 64 is the setting that matters most.
@@ -18,13 +20,38 @@ pub const RESPONSE_BYTES_MAX: usize = 16 << 20;
 /// The most that a reader may ask for as `max_response_bytes`: what GetServer announces, and what is refused above.
 pub const READ_BYTES_MAX: u32 = 8 << 20;
 
-/// Applies them.
+/// Bytes of one stream that the transport has taken and not written.
+const SEND_BYTES: usize = 64 << 10;
+/// Calls at a time on one connection.
+pub const STREAMS_PER_CONNECTION: u32 = 256;
+/// All headers of a call.
+const HEADER_BYTES_MAX: u32 = 16 << 10;
+/// A silent peer is asked after this long whether it is there, and has this long to say so.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(10));
+
+/// The transport of one connection, with the windows of the connection and of each of its streams.
+pub(crate) fn transport((connection, stream): (u32, u32)) -> http2::Builder<TokioExecutor> {
+    let mut transport = http2::Builder::new(TokioExecutor::new());
+    transport
+        .timer(TokioTimer::new())
+        .max_frame_size(FRAME_BYTES)
+        .initial_stream_window_size(stream)
+        .initial_connection_window_size(connection)
+        .max_send_buf_size(SEND_BYTES)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .keep_alive_interval(KEEPALIVE.0)
+        .keep_alive_timeout(KEEPALIVE.1);
+    transport
+}
+
+/// Applies them to a server of tonic's own, to be compared with.
 pub fn tune(server: Server) -> Server {
     server
         .max_frame_size(FRAME_BYTES)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_concurrent_streams(1_024)
-        .http2_keepalive_interval(Some(Duration::from_secs(5)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .http2_keepalive_interval(Some(KEEPALIVE.0))
+        .http2_keepalive_timeout(Some(KEEPALIVE.1))
 }

@@ -19,7 +19,7 @@ mod transport;
 
 pub use read::{gave_up, of_fault, response_limit, undecodable_range};
 pub use transport::{of_limits, of_transport, undecodable};
-pub use write::{of_pin, of_refusal};
+pub use write::{of_answer, of_pin, of_refusal};
 
 use self::table::Row;
 

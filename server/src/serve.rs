@@ -1,20 +1,23 @@
 //! The server: services on a socket, and an end that is bounded.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use hyper_util::rt::TokioIo;
 use tillroll_engine::engine::Engine;
 use tillroll_proto::raw::{
     group_service_server::GroupServiceServer, log_service_server::LogServiceServer,
     topic_service_server::TopicServiceServer,
 };
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{server::NamedService, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
-    accept, channel,
+    accept::{Accept, Wire},
+    calls::Calls,
+    channel,
+    connections::{Connection, Connections},
     rpc::{Groups, Log, Topics, Worded},
 };
 
@@ -24,7 +27,7 @@ const CUT: Duration = Duration::from_secs(1);
 /// What may be set of a server.
 #[derive(Clone, Debug)]
 pub struct ServerSettings {
-    /// Connections at a time; more wait to be accepted.
+    /// Connections at a time; one more is refused.
     pub connections_max: usize,
     /// How long calls in flight may take once the server is told to stop.
     pub drain: Duration,
@@ -34,7 +37,7 @@ pub struct ServerSettings {
 
 impl Default for ServerSettings {
     fn default() -> Self {
-        Self { connections_max: 4_096, drain: Duration::from_secs(10), reflection: true }
+        Self { connections_max: 2_048, drain: Duration::from_secs(10), reflection: true }
     }
 }
 
@@ -69,7 +72,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When the transport fails as a whole; single connections that fail are their clients' business.
+    /// When the services cannot be put together; single connections that fail are their clients' business.
     pub async fn serve(self, stop: CancellationToken) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let (health_reporter, health) = tonic_health::server::health_reporter();
         let log = LogServiceServer::new(Log::new(self.engine.clone(), stop.clone()))
@@ -86,32 +89,52 @@ impl Server {
         if self.settings.reflection {
             routes = routes.add_service(reflect().build_v1()?).add_service(reflect().build_v1alpha()?);
         }
-        let cut = CancellationToken::new();
-        let incoming = accept::accept(self.listener, self.settings.connections_max, stop.clone(), cut.clone());
-        let stopping = async {
-            stop.cancelled().await;
-            leave(health_reporter).await;
-        };
-        let serving = channel::tune(tonic::transport::Server::builder()).serve_with_incoming_shutdown(
-            Worded::new(routes.prepare()),
-            ReceiverStream::new(incoming),
-            stopping,
-        );
-        let bound = async {
-            stop.cancelled().await;
-            tokio::time::sleep(self.settings.drain).await;
-            tracing::warn!("connections are cut that did not end in time");
-            cut.cancel();
-            tokio::time::sleep(CUT).await;
-        };
-        tokio::select! {
-            served = serving => served.map_err(Into::into),
-            () = bound => {
+        let connections = Connections::new(self.settings.connections_max);
+        let watch = tokio::spawn(connections.clone().watch());
+        let (services, open) = (Worded::new(routes.prepare()), TaskTracker::new());
+        let mut accept = Accept::new(self.listener, connections.clone());
+        loop {
+            let (stream, connection) = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = accept.next() => accepted,
+            };
+            open.spawn(serve_one(stream, connection, services.clone(), stop.clone()));
+        }
+        drop(accept);
+        leave(health_reporter).await;
+        open.close();
+        if tokio::time::timeout(self.settings.drain, open.wait()).await.is_err() {
+            let left = connections.used();
+            tracing::warn!(left.connections, left.streams, "connections are cut that did not end in time");
+            connections.cut();
+            if tokio::time::timeout(CUT, open.wait()).await.is_err() {
                 tracing::warn!("some calls go on though their connections were cut");
-                Ok(())
             }
         }
+        watch.abort();
+        Ok(())
     }
+}
+
+/// Serves one connection to its end.
+async fn serve_one(stream: TcpStream, connection: Arc<Connection>, services: Worded<Routes>, stop: CancellationToken) {
+    let calls = Calls::new(services, connection.clone(), &stream);
+    let io = TokioIo::new(Wire::new(stream, connection.clone()));
+    let mut served = std::pin::pin!(channel::transport(connection.windows()).serve_connection(io, calls));
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = stop.cancelled() => {
+            if !connection.is_greeted() {
+                connection.cut().cancel();
+            }
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection broke");
+    }
+    connection.close();
 }
 
 fn reflect() -> tonic_reflection::server::Builder<'static> {

@@ -94,7 +94,7 @@ impl World {
         for _ in 0..100 {
             let ticket = self.engine.try_append(request.clone());
             match self.wait(&ticket)? {
-                Err(Refusal::JournalFull { .. } | Refusal::DiskFull { .. }) => {
+                Err(Refusal::JournalFull { .. } | Refusal::DiskFull { .. } | Refusal::Lacking) => {
                     self.env.advance(200_000);
                     self.driver.steps(1_000);
                 }
@@ -256,6 +256,7 @@ impl Workload {
                 | Refusal::Poisoned(_)
                 | Refusal::JournalFull { .. }
                 | Refusal::DiskFull { .. }
+                | Refusal::Lacking
                 | Refusal::SequenceForgotten { .. },
             )) => Ok(()),
             Some(Err(refusal)) => Err(format!("P4 append {number} was acked and a retry was refused: {refusal}")),

@@ -128,7 +128,7 @@ fn appends_that_wait_for_a_flush_that_has_no_room_are_refused() {
     let refused = answers.filter(|answer| match answer {
         Ok(_) => false,
         Err(refusal) => {
-            assert!(matches!(refusal, Refusal::DiskFull { .. }), "{refusal}");
+            assert!(matches!(refusal, Refusal::DiskFull { .. } | Refusal::Lacking), "{refusal}");
             true
         }
     });
@@ -154,7 +154,7 @@ fn a_full_disk_refuses_appends_and_everything_else_works() {
     let total = fill(&disk);
     world.env.advance(200_000);
     let refused = append(&mut world, "orders", None).expect_err("there is no room");
-    assert!(matches!(refused, Refusal::DiskFull { free, needed } if free < needed), "{refused}");
+    assert!(matches!(refused, Refusal::DiskFull { unit: "bytes", free, needed } if free < needed), "{refused}");
     assert_eq!(read_lane(&world.engine, lane).expect("reads work"), before);
     register(&mut world, Some("loader"), 0).expect("registrations work from the reserve");
     // A restart works, reads work, and deleting gives space back.
@@ -470,4 +470,90 @@ fn damage_that_the_journal_may_mend_is_told_from_damage_that_it_cannot() {
             other => panic!("{other}"),
         }
     }
+}
+
+/// Neither descriptors nor inodes are left for a while. What needs them is refused in bounded time and tried again;
+/// nothing is damaged by it, and writes go on once there are some again, without a restart.
+#[test]
+fn a_lack_of_descriptors_or_inodes_is_refused_and_heals() {
+    for descriptors in [true, false] {
+        let disk = SimDisk::new(34);
+        let settings = Settings { in_flight_bytes: 1 << 20, in_flight_appends: 1_000, ..settings() };
+        let mut world = open(&disk, settings);
+        let lane = topic(&mut world, "orders");
+        let mut taken = 0;
+        for _ in 0..20 {
+            append(&mut world, "orders", None).expect("accepted");
+            taken += 2;
+        }
+        // Segments, tables and journal files that are not there yet are needed from here on.
+        if descriptors {
+            disk.set_lacks_descriptors(true);
+        } else {
+            disk.set_files_left(Some(0));
+        }
+        let (mut refused, mut rounds) = (0, 0);
+        while refused < 20 {
+            rounds += 1;
+            assert!(rounds < 400, "nothing is refused: appends wait for ever");
+            let ticket = world.engine.try_append(request("orders", &[vec![7; 900], vec![8; 900]], None));
+            world.driver.settle(100_000);
+            world.env.advance(300_000);
+            world.driver.settle(100_000);
+            match ticket.try_take() {
+                Some(Ok(_)) => taken += 2,
+                Some(Err(Refusal::Lacking | Refusal::DiskFull { .. } | Refusal::JournalFull { .. })) => refused += 1,
+                Some(Err(other)) => panic!("{other}"),
+                None => panic!("an append waits for what may never come (descriptors: {descriptors})"),
+            }
+            assert!(!world.engine.is_poisoned(), "{:?}", world.engine.status().poisoned);
+        }
+        assert_eq!(world.engine.extent(lane).expect("it is there").end, Offset(taken));
+        disk.set_lacks_descriptors(false);
+        disk.set_files_left(None);
+        for _ in 0..100 {
+            world.env.advance(1_100_000);
+            world.driver.settle(100_000);
+        }
+        append(&mut world, "orders", None).expect("it has healed");
+        checkpoint(&mut world);
+        drop(world);
+        disk.crash(Crash::Power);
+        let world = open(&disk, tillroll_tests::world::settings());
+        assert_eq!(read_lane(&world.engine, lane).expect("reads").len() as u64, taken + 2);
+    }
+}
+
+/// One lane lacks what it takes to begin a segment; the others have theirs and are flushed.
+#[test]
+fn a_lane_whose_flush_lacks_something_does_not_hold_up_the_others() {
+    let disk = SimDisk::new(35);
+    let mut world = open(&disk, settings());
+    let known = topic(&mut world, "known");
+    append(&mut world, "known", None).expect("accepted");
+    checkpoint(&mut world);
+    topic(&mut world, "fresh");
+    disk.set_files_left(Some(0));
+    for _ in 0..6 {
+        append(&mut world, "fresh", None).expect("accepted");
+        append(&mut world, "known", None).expect("accepted");
+    }
+    world.driver.settle(100_000);
+    world.env.advance(1_000_000);
+    world.driver.settle(100_000);
+    let flushed = world.engine.segments(known).expect("they list").last().map(|segment| segment.end);
+    assert!(flushed > Some(Offset(2)), "{flushed:?}");
+}
+
+/// A file in the directory could be removed, and a second broker would run beside the first one.
+#[test]
+fn a_second_broker_is_refused_whatever_files_are_removed() {
+    use tillroll_engine::{driver::threads::Running, open::OpenError};
+    let directory = tempfile::tempdir().expect("a directory");
+    let first = Running::start(directory.path(), Settings::default()).expect("it opens");
+    assert!(!directory.path().join("lock").exists(), "there is no file to remove");
+    let second = Running::start(directory.path(), Settings::default());
+    assert!(matches!(second.err(), Some(OpenError::Locked)));
+    first.stop();
+    Running::start(directory.path(), Settings::default()).expect("it is free").stop();
 }

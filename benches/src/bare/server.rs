@@ -18,16 +18,13 @@ use tillroll_proto::v1::{
     append_stream_response::Event,
     log_service_server::{LogService, LogServiceServer},
 };
-use tillroll_server::{accept, channel};
+use tillroll_server::channel;
 use tokio::{io::AsyncReadExt as _, net::TcpListener};
-use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
-use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Request, Response, Status, Streaming, transport::server::TcpIncoming};
 
 use super::settings::Settings;
 
-/// Connections at a time.
-const CONNECTIONS_MAX: usize = 64;
 /// What a broker announces: appends and bytes of a stream that may be unanswered.
 const STREAM_APPENDS_MAX: u32 = 256;
 const STREAM_BYTES_MAX: u32 = 16 << 20;
@@ -147,15 +144,12 @@ pub fn run(settings: Settings) -> anyhow::Result<()> {
     let served = runtime.block_on(async {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("binding to the loopback")?;
         eprintln!("listening on {}", listener.local_addr()?);
-        let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
-        let incoming = accept::accept(listener, CONNECTIONS_MAX, stop.clone(), cut);
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let log = LogServiceServer::new(Echo::default())
             .max_decoding_message_size(channel::REQUEST_BYTES_MAX)
             .max_encoding_message_size(channel::RESPONSE_BYTES_MAX);
-        let serving = settings
-            .server(tonic::transport::Server::builder())
-            .add_service(log)
-            .serve_with_incoming(ReceiverStream::new(incoming));
+        let serving =
+            settings.server(tonic::transport::Server::builder()).add_service(log).serve_with_incoming(incoming);
         tokio::select! {
             served = serving => served.context("serving"),
             () = orphaned() => Ok(()),

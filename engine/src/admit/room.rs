@@ -5,12 +5,14 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use crate::{disk::Disk, error::Refusal};
 
 const READING_MAX_AGE_US: u64 = 100_000;
+/// Files that flush, checkpoint and deletes may still make when appends are refused.
+const FILES_MIN: u64 = 64;
 
 /// The room on the disk, as last read.
 pub struct Room {
@@ -18,7 +20,9 @@ pub struct Room {
     floor_bytes: u64,
     tables_bytes: AtomicU64,
     free_bytes: AtomicU64,
+    free_files: AtomicU64,
     read_at: AtomicU64,
+    lacking: AtomicBool,
 }
 
 impl Room {
@@ -29,7 +33,9 @@ impl Room {
             floor_bytes,
             tables_bytes: AtomicU64::new(0),
             free_bytes: AtomicU64::new(u64::MAX),
+            free_files: AtomicU64::new(u64::MAX),
             read_at: AtomicU64::new(0),
+            lacking: AtomicBool::new(false),
         };
         room.read(now);
         room
@@ -40,6 +46,16 @@ impl Room {
         self.tables_bytes.store(bytes, Ordering::Relaxed);
     }
 
+    /// Says whether flush or checkpoint lack something that comes back: appends that wait for them are refused.
+    pub fn set_lacking(&self, is_lacking: bool) {
+        self.lacking.store(is_lacking, Ordering::Release);
+    }
+
+    /// Whether flush or checkpoint lack something.
+    pub fn is_lacking(&self) -> bool {
+        self.lacking.load(Ordering::Acquire)
+    }
+
     /// Refuses when, at `now` (microseconds of the monotonic clock), `unflushed` bytes and the floor do not fit what
     /// is free.
     pub fn check(&self, now: u64, unflushed: u64) -> Result<(), Refusal> {
@@ -48,13 +64,19 @@ impl Room {
         }
         let free = self.free_bytes.load(Ordering::Relaxed);
         let needed = unflushed + self.floor_bytes + 2 * self.tables_bytes.load(Ordering::Relaxed);
-        if free < needed { Err(Refusal::DiskFull { free, needed }) } else { Ok(()) }
+        if free < needed {
+            return Err(Refusal::DiskFull { unit: "bytes", free, needed });
+        }
+        let (free, needed) = (self.free_files.load(Ordering::Relaxed), FILES_MIN);
+        if free < needed { Err(Refusal::DiskFull { unit: "files", free, needed }) } else { Ok(()) }
     }
 
     fn read(&self, now: u64) {
         self.read_at.store(now, Ordering::Relaxed);
         // A file system that cannot say how full it is does not stop appends; a real lack of space still does.
-        let free = self.disk.space().map_or(u64::MAX, |space| space.free);
-        self.free_bytes.store(free, Ordering::Relaxed);
+        let space = self.disk.space().ok();
+        self.free_bytes.store(space.map_or(u64::MAX, |space| space.free), Ordering::Relaxed);
+        let files = space.and_then(|space| space.files).unwrap_or(u64::MAX);
+        self.free_files.store(files, Ordering::Relaxed);
     }
 }

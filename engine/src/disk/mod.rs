@@ -51,6 +51,8 @@ pub struct Space {
     pub free: u64,
     /// Free and used together.
     pub total: u64,
+    /// Files that may still be made; none when the file system has no limit.
+    pub files: Option<u64>,
 }
 
 /// Held for as long as the directory is this process's.
@@ -124,6 +126,24 @@ pub trait DiskFile: Send + Sync {
 
     /// The path that it was opened by, for error messages.
     fn path(&self) -> &str;
+}
+
+/// Whether a call that creates, opens or allocates failed for want of something that comes back: bytes, inodes, a
+/// quota, descriptors, memory. Nothing is lost then: the call is refused, tried again, and heals. Never asked of a
+/// write or a sync, whose failure is damage whatever it was for.
+pub fn is_lack(error: &io::Error) -> bool {
+    use io::ErrorKind::{OutOfMemory, QuotaExceeded, StorageFull, WouldBlock};
+    let descriptors = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].map(rustix::io::Errno::raw_os_error);
+    matches!(error.kind(), StorageFull | QuotaExceeded | OutOfMemory | WouldBlock)
+        || error.raw_os_error().is_some_and(|number| descriptors.contains(&number))
+}
+
+/// What a call that may lack something brought; none when it did.
+pub fn or_lack<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if is_lack(&error) => Ok(None),
+        other => other.map(Some),
+    }
 }
 
 /// Reads until `buffer` is full or the file ends, and returns how much was read.

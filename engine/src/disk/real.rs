@@ -18,9 +18,6 @@ use rustix::fs::{AtFlags, CWD, FallocateFlags, OFlags, StatxFlags};
 use super::{Advice, DirLock, Disk, DiskFile, Entry, Mode, Space, aligned::AlignedBuf};
 use crate::limits::ALIGN;
 
-/// The file whose lock is the directory's lock. It is this room's own: listings leave it out.
-const LOCK_NAME: &str = "lock";
-
 /// A directory of the real file system.
 #[derive(Debug)]
 pub struct RealDisk {
@@ -177,9 +174,6 @@ impl Disk for RealDisk {
                     format!("name is not utf-8 dir={dir:?} name={}", name.display()),
                 )
             })?;
-            if dir.is_empty() && name == LOCK_NAME {
-                continue;
-            }
             let bytes = if stat.is_dir() { 0 } else { stat.len() };
             entries.push(Entry { name, is_dir: stat.is_dir(), bytes });
         }
@@ -214,8 +208,8 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self) -> io::Result<Box<dyn DirLock>> {
-        let place = self.root.join(LOCK_NAME);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(place)?;
+        // The directory itself: a file in it could be removed, and a second process would lock another one.
+        let file = File::open(&self.root)?;
         match file.try_lock() {
             Ok(()) => Ok(Box::new(RealLock { _held: file })),
             Err(TryLockError::WouldBlock) => {
@@ -229,7 +223,8 @@ impl Disk for RealDisk {
     fn space(&self) -> io::Result<Space> {
         let stat = rustix::fs::statvfs(&self.root)?;
         let in_bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
-        Ok(Space { free: in_bytes(stat.f_bavail), total: in_bytes(stat.f_blocks) })
+        let files = (stat.f_files > 0).then_some(stat.f_favail);
+        Ok(Space { free: in_bytes(stat.f_bavail), total: in_bytes(stat.f_blocks), files })
     }
 
     fn real_path(&self, path: &str) -> Option<PathBuf> {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    disk::{Disk, DiskFile, Mode},
+    disk::{self, Disk, DiskFile, Mode},
     flush::Wishes,
     journal::poison,
     poison::Poison,
@@ -22,6 +22,8 @@ pub const BALLAST_PATH: &str = "ballast";
 const EVERY_US: u64 = 1_000_000;
 /// It is made again when so many times its size is free.
 const COMFORT: u64 = 8;
+/// It is made again when more files than this may be made: what it gave up is not taken back at once.
+const FILES_COMFORT: u64 = 1_024;
 
 /// The stage that keeps the ballast.
 pub struct Ballast {
@@ -55,6 +57,7 @@ impl Ballast {
                 Ok(file) if file.bytes()? >= self.bytes => Ok(Some(State::Held)),
                 Ok(file) => Ok(Some(State::Empty(file))),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(State::Gone)),
+                Err(error) if disk::is_lack(&error) => Ok(None),
                 Err(error) => Err(error),
             },
             State::Held | State::Empty(_) if wanted => {
@@ -70,19 +73,20 @@ impl Ballast {
             State::Gone | State::Empty(_) if !self.is_comfortable() => Ok(None),
             State::Gone => match self.disk.open(BALLAST_PATH, Mode::Create, false) {
                 Ok(file) => Ok(Some(State::Empty(file))),
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(None),
+                Err(error) if disk::is_lack(&error) => Ok(None),
                 Err(error) => Err(error),
             },
             State::Empty(file) => match file.allocate(0, self.bytes) {
                 Ok(()) => Ok(Some(State::Held)),
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(None),
+                Err(error) if disk::is_lack(&error) => Ok(None),
                 Err(error) => Err(error),
             },
         }
     }
 
     fn is_comfortable(&self) -> bool {
-        self.disk.space().is_ok_and(|space| space.free > self.bytes * COMFORT)
+        let has_files = |files: Option<u64>| files.is_none_or(|files| files > FILES_COMFORT);
+        self.disk.space().is_ok_and(|space| space.free > self.bytes * COMFORT && has_files(space.files))
     }
 }
 

@@ -210,6 +210,8 @@ impl Checkpointer {
             State::Writing { ready, file, bytes, at, is_new } => {
                 if at == bytes.len() {
                     file.sync()?;
+                    let bytes = bytes.len() as u64;
+                    self.parts.room.set_tables_bytes(bytes);
                     return Ok((if is_new { State::Naming(ready) } else { self.commit(&ready) }, true));
                 }
                 let piece = &bytes[at..bytes.len().min(at + PIECE_BYTES)];
@@ -235,19 +237,20 @@ impl Checkpointer {
         let (file, is_new) = match self.parts.disk.open(path, Mode::Write, false) {
             Ok(file) => (file, false),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                match self.parts.disk.open(path, Mode::Create, false) {
-                    Err(error) if error.kind() == io::ErrorKind::StorageFull => return Ok(self.no_space(ready)),
-                    other => (other?, true),
+                match disk::or_lack(self.parts.disk.open(path, Mode::Create, false))? {
+                    None => return Ok(self.no_space(ready)),
+                    Some(file) => (file, true),
                 }
             }
+            Err(error) if disk::is_lack(&error) => return Ok(self.no_space(ready)),
             Err(error) => return Err(error),
         };
         let bytes = ready.encode(self.parts.identity.cluster);
         let room = bytes.len().next_multiple_of(ALIGN) as u64;
         if file.bytes()? < room {
-            match file.allocate(0, room) {
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => return Ok(self.no_space(ready)),
-                other => other?,
+            let allocated = disk::or_lack(file.allocate(0, room))?;
+            if allocated.is_none() {
+                return Ok(self.no_space(ready));
             }
         }
         // The name is synced even when the file was there: a crash may have come between the two.
@@ -257,6 +260,7 @@ impl Checkpointer {
 
     fn no_space(&self, ready: Box<Checkpoint>) -> (State, bool) {
         self.parts.wishes.ask_space();
+        self.parts.room.set_lacking(true);
         self.parts.ballast.ring();
         (State::Opening(ready), false)
     }
@@ -267,7 +271,7 @@ impl Checkpointer {
         self.last = ready.tip.lsn;
         self.changed_at = None;
         self.parts.wishes.checkpoint.store(false, Ordering::Release);
-        self.parts.room.set_tables_bytes(ready.encode(self.parts.identity.cluster).len() as u64);
+        self.parts.room.set_lacking(false);
         self.parts.tail.checkpointed(&ready.lanes);
         self.parts.marks.checkpointed.raise(ready.tip.lsn);
         self.parts.pool.release(ready.tip.lsn);

@@ -14,7 +14,7 @@ use std::{
 };
 
 use crate::{
-    admit::SharedApplied,
+    admit::{SharedApplied, room::Room},
     disk::{
         self, Disk, DiskFile, Mode,
         aligned::{AlignedBuf, AlignedPool},
@@ -71,6 +71,8 @@ pub struct Parts {
     pub written: Arc<Written>,
     /// How far to flush.
     pub wishes: Arc<Wishes>,
+    /// Told whether something is lacking.
+    pub room: Arc<Room>,
     /// The next segment's id.
     pub next_segment: Arc<AtomicU64>,
     /// Rung when something was flushed or space ran out.
@@ -87,6 +89,8 @@ pub struct Flusher {
     opened: VecDeque<Lane>,
     dirs: BTreeSet<String>,
     job: Option<Job>,
+    /// Lanes whose flush lacked something: the others go first.
+    lacking: BTreeSet<Lane>,
     retry_at: u64,
 }
 
@@ -124,32 +128,33 @@ enum Call {
     NoSpace,
 }
 
-/// Tells a lack of space from damage. Only for calls that take space, never for writes into what was taken.
-fn taken<T>(result: io::Result<T>) -> io::Result<Option<T>> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(None),
-        other => other.map(Some),
-    }
-}
-
 impl Flusher {
     /// A flusher with nothing on its way.
     pub fn new(parts: Parts) -> Self {
-        Self { parts, lanes: BTreeMap::new(), opened: VecDeque::new(), dirs: BTreeSet::new(), job: None, retry_at: 0 }
+        Self {
+            parts,
+            lanes: BTreeMap::new(),
+            opened: VecDeque::new(),
+            dirs: BTreeSet::new(),
+            job: None,
+            lacking: BTreeSet::new(),
+            retry_at: 0,
+        }
     }
 
     /// The lane to work on, and whether a small block is wanted too.
     fn choose(&self) -> Option<(Lane, bool)> {
         let forced = Lsn(self.parts.wishes.flush_to.load(Ordering::Acquire)).min(self.parts.marks.published.get());
+        let oldest = || self.parts.tail.oldest_but(&self.lacking);
         if self.parts.tail.is_pressed()
-            && let Some((_, lane)) = self.parts.tail.oldest()
+            && let Some((_, lane)) = oldest()
         {
             return Some((lane, true));
         }
-        if let Some(lane) = self.parts.tail.full_lane() {
+        if let Some(lane) = self.parts.tail.full_lane_but(&self.lacking) {
             return Some((lane, false));
         }
-        self.parts.tail.oldest().filter(|(oldest, _)| *oldest <= forced).map(|(_, lane)| (lane, true))
+        oldest().filter(|(oldest, _)| *oldest <= forced).map(|(_, lane)| (lane, true))
     }
 
     /// Starts a job: merges what a lane has into a block. No call on the disk.
@@ -318,12 +323,13 @@ impl Flusher {
 
     /// Too many files wait for the checkpoint: one is synced and closed now.
     fn sync_one(&mut self) -> io::Result<Call> {
-        if let Some(file) = self.parts.written.one_file() {
+        if let Some((lane, file)) = self.parts.written.one_file() {
             file.sync()?;
             // Not before: until then a checkpoint has to wait for it.
             self.parts.written.forget_file(&file);
-            let of_it = self.lanes.values_mut().filter(|active| active.name.path() == file.path());
-            of_it.for_each(|active| active.file = None);
+            if let Some(active) = self.lanes.get_mut(&lane).filter(|active| active.name.path() == file.path()) {
+                active.file = None;
+            }
         }
         Ok(Call::Done)
     }
@@ -342,17 +348,20 @@ impl Flusher {
             let bytes = index.encode(&self.header(active.row.id));
             let index_file = match self.parts.disk.open(&name, Mode::Write, false) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    let made = taken(self.parts.disk.open(&name, Mode::Create, false))?;
+                    let made = disk::or_lack(self.parts.disk.open(&name, Mode::Create, false))?;
                     return Ok(made.map_or(Call::NoSpace, |_| Call::Done));
                 }
-                other => other?,
+                other => match disk::or_lack(other)? {
+                    Some(file) => file,
+                    None => return Ok(Call::NoSpace),
+                },
             };
             if index_file.bytes()? < bytes.len() as u64 {
-                let made = taken(index_file.allocate(0, bytes.len() as u64))?;
+                let made = disk::or_lack(index_file.allocate(0, bytes.len() as u64))?;
                 return Ok(made.map_or(Call::NoSpace, |()| Call::Done));
             }
             disk::write_all_at(&*index_file, &bytes, 0)?;
-            self.parts.written.note_file(&index_file);
+            self.parts.written.note_file(job.lane, &index_file);
         }
         if let Some(shared) = self.parts.tail.lane(job.lane) {
             let mut state = shared.lock();
@@ -393,7 +402,7 @@ impl Flusher {
             let step = active.row.bytes.clamp(*ALLOCATE_BYTES.start(), *ALLOCATE_BYTES.end());
             let wanted = (active.allocated + step).max(end).next_multiple_of(FILE_HEADER_BYTES as u64);
             job.built = Some(built);
-            if taken(file.allocate(active.allocated, wanted - active.allocated))?.is_none() {
+            if disk::or_lack(file.allocate(active.allocated, wanted - active.allocated))?.is_none() {
                 return Ok(Call::NoSpace);
             }
             active.allocated = wanted;
@@ -410,7 +419,7 @@ impl Flusher {
         disk::write_all_at(&*file, built.bytes.as_slice(), active.row.bytes)?;
         // After the write: a checkpoint on its own thread may take what is noted at any time, and syncs it once. Before
         // the lane says so: a checkpoint that lists the block finds its file here.
-        self.parts.written.note_file(&file);
+        self.parts.written.note_file(job.lane, &file);
         self.show(job.lane, active, &built);
         Ok(Call::Finished)
     }
@@ -445,7 +454,9 @@ impl Flusher {
     fn open(&mut self, active: &mut Active) -> io::Result<Call> {
         let path = active.name.path();
         if active.is_headed {
-            let file = self.parts.disk.open(&path, Mode::Write, true)?;
+            let Some(file) = disk::or_lack(self.parts.disk.open(&path, Mode::Write, true))? else {
+                return Ok(Call::NoSpace);
+            };
             active.allocated = file.bytes()?;
             active.file = Some(file);
             return Ok(Call::Done);
@@ -453,7 +464,7 @@ impl Flusher {
         let lane = active.name.lane;
         for (dir, parent) in [(topic_dir(lane.topic), DATA_DIR.to_owned()), (lane_dir(lane), topic_dir(lane.topic))] {
             if !self.dirs.contains(&dir) {
-                if taken(self.parts.disk.create_dir(&dir))?.is_none() {
+                if disk::or_lack(self.parts.disk.create_dir(&dir))?.is_none() {
                     return Ok(Call::NoSpace);
                 }
                 self.parts.written.note_dir(&parent);
@@ -461,12 +472,15 @@ impl Flusher {
                 return Ok(Call::Done);
             }
         }
-        let file = match taken(self.parts.disk.open(&path, Mode::Create, true)) {
+        let file = match disk::or_lack(self.parts.disk.open(&path, Mode::Create, true)) {
             Ok(Some(file)) => file,
             Ok(None) => return Ok(Call::NoSpace),
             // Left over from before a crash, behind every checkpoint: replay writes it again.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                self.parts.disk.open(&path, Mode::Write, true)?
+                match disk::or_lack(self.parts.disk.open(&path, Mode::Write, true))? {
+                    Some(file) => file,
+                    None => return Ok(Call::NoSpace),
+                }
             }
             Err(error) => return Err(error),
         };
@@ -496,6 +510,12 @@ impl Stage for Flusher {
         let Some(mut job) = self.job.take() else {
             return match self.start() {
                 Ok(true) => Step::Did,
+                // Those that lacked something are tried again after a while, all of them.
+                Ok(false) if !self.lacking.is_empty() => {
+                    self.lacking.clear();
+                    self.retry_at = now.mono_us + RETRY_US;
+                    Step::Until(self.retry_at)
+                }
                 Ok(false) => Step::Idle,
                 Err(poisoned) => {
                     self.parts.poison.set(poisoned);
@@ -505,14 +525,18 @@ impl Stage for Flusher {
         };
         match self.advance(&mut job) {
             Ok(Call::Done) => self.job = Some(job),
-            Ok(Call::Finished | Call::Nothing) => self.parts.checkpointer.ring(),
-            Ok(Call::NoSpace) => {
-                // Wait for the ballast, a delete, a hand.
-                self.parts.wishes.ask_space();
+            Ok(Call::Finished) => {
+                self.parts.room.set_lacking(false);
                 self.parts.checkpointer.ring();
-                self.job = Some(job);
-                self.retry_at = now.mono_us + RETRY_US;
-                return Step::Until(self.retry_at);
+            }
+            Ok(Call::Nothing) => self.parts.checkpointer.ring(),
+            Ok(Call::NoSpace) => {
+                // Waits for the ballast, a delete, an operator. The block is made again from the tail; other lanes may
+                // have what this one lacks.
+                self.parts.wishes.ask_space();
+                self.parts.room.set_lacking(true);
+                self.parts.checkpointer.ring();
+                self.lacking.insert(job.lane);
             }
             // The topic went away with its directory between two looks.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !self.is_alive(job.lane) => {}

@@ -13,7 +13,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::disk::DiskFile;
+use crate::{disk::DiskFile, id::Lane};
 
 pub mod ballast;
 pub mod checkpoint;
@@ -28,13 +28,13 @@ pub struct Written {
 
 #[derive(Default)]
 struct WrittenState {
-    files: BTreeMap<String, Arc<dyn DiskFile>>,
+    files: BTreeMap<String, (Lane, Arc<dyn DiskFile>)>,
     dirs: BTreeSet<String>,
 }
 
 impl Written {
-    fn note_file(&self, file: &Arc<dyn DiskFile>) {
-        self.state.lock().files.insert(file.path().to_owned(), file.clone());
+    fn note_file(&self, lane: Lane, file: &Arc<dyn DiskFile>) {
+        self.state.lock().files.insert(file.path().to_owned(), (lane, file.clone()));
     }
 
     fn note_dir(&self, dir: &str) {
@@ -45,8 +45,8 @@ impl Written {
         self.state.lock().files.len()
     }
 
-    fn one_file(&self) -> Option<Arc<dyn DiskFile>> {
-        self.state.lock().files.first_key_value().map(|(_, file)| file.clone())
+    fn one_file(&self) -> Option<(Lane, Arc<dyn DiskFile>)> {
+        self.state.lock().files.first_key_value().map(|(_, noted)| noted.clone())
     }
 
     fn forget_file(&self, file: &Arc<dyn DiskFile>) {
@@ -56,7 +56,7 @@ impl Written {
     /// Everything, files first: nothing that is written from now on is in it.
     fn take(&self) -> (Vec<Arc<dyn DiskFile>>, Vec<String>) {
         let state = std::mem::take(&mut *self.state.lock());
-        (state.files.into_values().collect(), state.dirs.into_iter().collect())
+        (state.files.into_values().map(|(_, file)| file).collect(), state.dirs.into_iter().collect())
     }
 }
 
@@ -77,7 +77,7 @@ impl Wishes {
         self.checkpoint.store(true, Ordering::Release);
     }
 
-    /// Says that space ran out.
+    /// Says that space ran out. A checkpoint may give some back: it unlinks what was deleted.
     pub(crate) fn ask_space(&self) {
         self.space.store(true, Ordering::Release);
     }

@@ -4,7 +4,11 @@
 //! order of their numbers; the checkpoint gives back those whose frames it stands for. [`Grow`] makes more in the
 //! background when load asks for it, so that a first start is quick and a quiet broker needs little disk.
 
-use std::{collections::VecDeque, io, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 
@@ -21,7 +25,9 @@ pub const JOURNAL_DIR: &str = "journal";
 /// Zeros are written in pieces of this many bytes.
 const ZERO_PIECE_BYTES: usize = 4 << 20;
 /// After a lack of space, growing is tried again after this long.
-const RETRY_US: u64 = 1_000_000;
+const RETRY_US: u64 = 250_000;
+/// After so many tries in a row appends are refused: what is taken in might never be written.
+const STARVED_LACKS: u32 = 2;
 
 /// Which file of the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,12 +58,16 @@ pub struct Used {
     pub first_lsn: Lsn,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
+    /// Files that were opened stay open: where no descriptor is left, the journal goes on all the same.
+    handles: BTreeMap<Slot, Arc<dyn DiskFile>>,
     free: Vec<Slot>,
     used: VecDeque<Used>,
     next_file_no: u64,
     next_slot: u32,
+    /// Tries in a row to make a file that lacked something.
+    lacks: u32,
     /// Slots that exist with unknown contents and must be filled before use.
     unfilled: Vec<Slot>,
 }
@@ -76,7 +86,6 @@ pub struct Files {
 }
 
 /// The journal's files, shared by the writer, the checkpoint and [`Grow`].
-#[derive(Debug)]
 pub struct Pool {
     state: Mutex<State>,
     files_max: u32,
@@ -92,12 +101,14 @@ pub struct Fullness {
     pub used: u32,
     /// As many as there may be.
     pub files_max: u32,
+    /// No file is free, and none can be made: what it takes is lacking.
+    pub is_starved: bool,
 }
 
 impl Fullness {
-    /// Half full: a checkpoint should give files back.
+    /// Half full, or it cannot grow: a checkpoint should give files back.
     pub fn wants_checkpoint(self) -> bool {
-        self.used * 2 > self.files_max
+        self.used * 2 > self.files_max || (self.is_starved && self.used > 1)
     }
 
     /// Three quarters: appends wait.
@@ -118,7 +129,8 @@ impl Pool {
         let Files { used, free, unfilled, next_file_no } = found;
         let slots = used.iter().map(|file| file.slot).chain(unfilled.iter().chain(&free).copied());
         let next_slot = slots.map(|slot| slot.0 + 1).max().unwrap_or(0);
-        let state = State { free, used: used.into(), next_file_no, next_slot, unfilled };
+        let state =
+            State { handles: BTreeMap::new(), free, used: used.into(), next_file_no, next_slot, unfilled, lacks: 0 };
         Arc::new(Self {
             state: Mutex::new(state),
             files_max,
@@ -159,7 +171,9 @@ impl Pool {
 
     /// How full it is.
     pub fn fullness(&self) -> Fullness {
-        Fullness { used: self.state.lock().used.len() as u32, files_max: self.files_max }
+        let state = self.state.lock();
+        let is_starved = state.lacks >= STARVED_LACKS && state.free.is_empty();
+        Fullness { used: state.used.len() as u32, files_max: self.files_max, is_starved }
     }
 
     /// Files in use, oldest first.
@@ -172,10 +186,29 @@ impl Pool {
         !self.state.lock().free.is_empty()
     }
 
+    /// Keeps a file open.
+    pub(crate) fn keep(&self, slot: Slot, file: Arc<dyn DiskFile>) {
+        self.state.lock().handles.insert(slot, file);
+    }
+
+    /// A file that is open already.
+    pub(crate) fn kept(&self, slot: Slot) -> Option<Arc<dyn DiskFile>> {
+        self.state.lock().handles.get(&slot).cloned()
+    }
+
     /// Adds a file that was filled.
     fn add(&self, slot: Slot) {
-        self.state.lock().free.push(slot);
+        let mut state = self.state.lock();
+        state.free.push(slot);
+        state.lacks = 0;
+        drop(state);
         self.waiting.iter().for_each(Bell::ring);
+    }
+
+    /// No file could be made for now.
+    fn lacked(&self) {
+        self.state.lock().lacks += 1;
+        self.waiting.iter().chain([&self.checkpointer]).for_each(Bell::ring);
     }
 
     /// The next file to fill, when one is wanted: an existing one of unknown contents first.
@@ -257,6 +290,7 @@ impl Grow {
             Filling::SyncDir(file) => {
                 self.disk.sync_dir(JOURNAL_DIR)?;
                 file.advise(Advice::DontNeed)?;
+                self.pool.keep(slot, file);
                 Ok(None)
             }
         }
@@ -288,9 +322,11 @@ impl Stage for Grow {
         match self.advance(slot, filling) {
             Ok(Some(next)) => self.current = Some((slot, next)),
             Ok(None) => self.pool.add(slot),
-            Err(error) if may_lack_space && error.kind() == io::ErrorKind::StorageFull => {
+            Err(error) if may_lack_space && disk::is_lack(&error) => {
                 // Nothing is lost: the journal just does not grow.
-                self.current = Some((slot, Filling::Open(Mode::Write)));
+                self.pool.lacked();
+                // Whether the file is there by now decides itself when it is opened again.
+                self.current = Some((slot, Filling::Open(Mode::Create)));
                 self.retry_at = now.mono_us + RETRY_US;
                 return Step::Until(self.retry_at);
             }
@@ -318,7 +354,7 @@ mod tests {
 
     #[test]
     fn appends_wait_past_twelve_files_of_sixteen_and_are_refused_past_fourteen() {
-        let full = |used| Fullness { used, files_max: 16 };
+        let full = |used| Fullness { used, files_max: 16, is_starved: false };
         assert!(!full(8).wants_checkpoint() && full(9).wants_checkpoint());
         assert!(!full(12).holds_appends() && full(13).holds_appends());
         assert!(!full(14).refuses_appends() && full(15).refuses_appends());

@@ -15,7 +15,7 @@ use crate::{
         frame::{FRAME_HEADER_BYTES, FrameHeader, flag, group_bytes},
         op::{BATCH_DATA_AT, Op},
         poison,
-        pool::Pool,
+        pool::{Pool, Used},
     },
     limits::ALIGN,
     marks::Marks,
@@ -25,6 +25,18 @@ use crate::{
 
 /// From here on combining a batch's CRC is cheaper than computing one over its copy.
 const COMBINE_BYTES_MIN: usize = 4 << 10;
+
+/// After a lack of descriptors, the next file is tried again after this long.
+const RETRY_US: u64 = 50_000;
+
+/// What became of the next file.
+enum Rolled {
+    Begun,
+    /// The pool has none: it rings when one comes free.
+    NoFile,
+    /// It could not be opened for want of something that comes back.
+    Lacking,
+}
 
 /// Where a writer goes on: recovery is the only one who can make it.
 pub struct Resume {
@@ -49,6 +61,8 @@ pub struct Writer {
     outbox: Arc<Queue<Group>>,
     tip: Tip,
     file: Option<GroupFile>,
+    /// The next file, taken from the pool and not opened yet.
+    rolling: Option<Used>,
     staged: Staged,
     bell: Bell,
 }
@@ -108,6 +122,7 @@ impl Writer {
             outbox,
             tip: resume.tip,
             file: resume.file,
+            rolling: None,
             staged: Staged::default(),
             bell,
         }
@@ -139,10 +154,19 @@ impl Writer {
     }
 
     /// Starts the next file: one write of its header.
-    fn roll(&mut self) -> std::io::Result<bool> {
-        let Some(used) = self.pool.begin(self.tip.lsn.next()) else { return Ok(false) };
+    fn roll(&mut self) -> std::io::Result<Rolled> {
+        let begun = self.rolling.take().or_else(|| self.pool.begin(self.tip.lsn.next()));
+        let Some(used) = begun else { return Ok(Rolled::NoFile) };
         let path = used.slot.path();
-        let file = self.disk.open(&path, Mode::Write, true)?;
+        let opened = match self.pool.kept(used.slot) {
+            Some(file) => Some(file),
+            None => disk::or_lack(self.disk.open(&path, Mode::Write, true))?,
+        };
+        let Some(file) = opened else {
+            self.rolling = Some(used);
+            return Ok(Rolled::Lacking);
+        };
+        self.pool.keep(used.slot, file.clone());
         let header = FileHeader {
             kind: FileKind::Journal,
             compatible_flags: 0,
@@ -162,7 +186,7 @@ impl Writer {
         self.file = Some(GroupFile { file, file_no: used.file_no });
         self.tip.file_no = used.file_no;
         self.tip.at = FILE_HEADER_BYTES as u64;
-        Ok(true)
+        Ok(Rolled::Begun)
     }
 
     /// Puts the staged frames together in one buffer and writes it.
@@ -271,7 +295,7 @@ impl Stage for Writer {
         &self.bell
     }
 
-    fn step(&mut self, _now: Now) -> Step {
+    fn step(&mut self, now: Now) -> Step {
         if self.poison.is_set() {
             return self.drain();
         }
@@ -289,8 +313,9 @@ impl Stage for Writer {
             self.write()
         } else {
             match self.roll() {
-                Ok(true) => return Step::Did,
-                Ok(false) => return Step::Idle,
+                Ok(Rolled::Begun) => return Step::Did,
+                Ok(Rolled::NoFile) => return Step::Idle,
+                Ok(Rolled::Lacking) => return Step::Until(now.mono_us + RETRY_US),
                 Err(error) => Err(error),
             }
         };

@@ -97,6 +97,7 @@ impl Shared {
             settings: self.settings.clone(),
             written: self.written.clone(),
             wishes: self.wishes.clone(),
+            room: self.room.clone(),
             next_segment: self.next_segment.clone(),
             checkpointer: self.bells.checkpointer.clone(),
             bell: self.bells.flusher.clone(),

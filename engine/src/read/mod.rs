@@ -107,6 +107,21 @@ impl Reads {
         self.tail.lane(lane).is_none_or(|shared| shared.lock().flushed <= from)
     }
 
+    /// Decoded bytes that a read from there would give from memory, at most `bytes_max` and a batch.
+    pub fn bytes_in_memory(&self, lane: Lane, from: Offset, bytes_max: usize) -> usize {
+        let published = self.marks.published.get();
+        let Some(shared) = self.tail.lane(lane) else { return 0 };
+        let state = shared.lock();
+        let mut bytes = 0;
+        for batch in state.batches_from(from).take_while(|batch| batch.lsn <= published) {
+            bytes += batch.batch.decoded_bytes as usize;
+            if bytes >= bytes_max {
+                break;
+            }
+        }
+        bytes
+    }
+
     /// Reads about `bytes_max` decoded bytes from `from` on: at least one batch when there is one.
     pub fn read(&self, lane: Lane, from: Offset, bytes_max: usize) -> Result<ReadAnswer, ReadFault> {
         let Some(shared) = self.lane(lane)? else {
@@ -120,7 +135,10 @@ impl Reads {
         let plan = self.plan(&shared.lock(), from, bytes_max)?;
         match plan {
             Plan::AtEnd(end) => Ok(ReadAnswer { chunks: Vec::new(), next: from, end }),
-            Plan::Tail(answer) => Ok(answer),
+            Plan::Tail(mut answer) => {
+                answer.chunks.iter_mut().for_each(let_go);
+                Ok(answer)
+            }
             Plan::Segment(row, end) => self.read_segment(lane, &shared, row, from, end, bytes_max),
             Plan::Missing(to) => {
                 let file = segment::name::lane_dir(lane);
@@ -148,12 +166,16 @@ impl Reads {
             let missing_to = || state.segments.get(behind).map_or(state.flushed, |row| row.base);
             return Ok(found.map_or_else(|| Plan::Missing(missing_to()), |row| Plan::Segment(*row, end)));
         }
-        let (mut chunks, mut bytes) = (Vec::new(), 0);
+        let (mut chunks, mut bytes, mut pinned) = (Vec::new(), 0, 0);
         for batch in state.batches_from(from).take_while(|batch| batch.lsn <= published) {
-            if bytes > 0 && bytes + batch.batch.decoded_bytes as usize > bytes_max {
+            let is_enough = bytes + batch.batch.decoded_bytes as usize > bytes_max || pinned > PINNED_MAX;
+            if bytes > 0 && is_enough {
                 break;
             }
             bytes += batch.batch.decoded_bytes as usize;
+            if batch.batch.data.len() >= COPIED_BELOW {
+                pinned += batch.pin.bytes();
+            }
             chunks.push(tail_chunk(batch));
         }
         let next = chunks.last().map_or(from, |chunk| chunk.end);
@@ -384,6 +406,19 @@ fn log_path(lane: Lane, row: &SegmentRow) -> String {
 
 fn lost(lane: Lane, row: &SegmentRow, error: &io::Error) -> ReadFault {
     ReadFault::Io { file: log_path(lane, row), cause: error.to_string() }
+}
+
+/// Batches of the tail that are smaller are copied out: a reader that is slow would keep the whole write buffer that
+/// they lie in, long after the tail has let it go.
+const COPIED_BELOW: usize = 64 << 10;
+/// Write buffers that one read keeps with the larger ones.
+const PINNED_MAX: u64 = 8 << 20;
+
+/// Lets go of the buffer that a small batch lies in.
+fn let_go(chunk: &mut Chunk) {
+    if chunk.batch.data.len() < COPIED_BELOW {
+        chunk.batch.data = bytes::Bytes::copy_from_slice(&chunk.batch.data);
+    }
 }
 
 fn tail_chunk(batch: &TailBatch) -> Chunk {

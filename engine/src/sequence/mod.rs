@@ -168,11 +168,16 @@ impl Sequencer {
             let (files, limit) = (u64::from(fullness.used), u64::from(fullness.files_max * 3 / 4));
             return Gate::Refuse(Refusal::JournalFull { files, limit });
         }
+        // What is taken in now might never be written.
+        if fullness.is_starved {
+            return Gate::Refuse(Refusal::Lacking);
+        }
         if !is_held && !self.parts.tail.is_full() {
             return Gate::Open;
         }
         // Room comes by flushing, and flushing needs the disk.
         match self.parts.room.check(now.mono_us, self.parts.tail.pinned_bytes()) {
+            Ok(()) if self.parts.room.is_lacking() => Gate::Refuse(Refusal::Lacking),
             Ok(()) => Gate::Wait,
             Err(refusal) => Gate::Refuse(refusal),
         }

@@ -69,6 +69,13 @@ struct Pinned {
     relieved: Bell,
 }
 
+impl Pin {
+    /// Bytes of the buffer.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
 impl Drop for Pin {
     fn drop(&mut self) {
         let before = self.pinned.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
@@ -311,9 +318,14 @@ impl Tail {
         }
     }
 
-    /// A lane that has a whole block unflushed.
-    pub fn full_lane(&self) -> Option<Lane> {
-        self.unflushed.lock().full.first().copied()
+    /// A lane that has a whole block unflushed, and is none of these.
+    pub fn full_lane_but(&self, these: &BTreeSet<Lane>) -> Option<Lane> {
+        self.unflushed.lock().full.iter().find(|lane| !these.contains(lane)).copied()
+    }
+
+    /// The lane with the oldest unflushed batch, and that batch's frame, that is none of these.
+    pub fn oldest_but(&self, these: &BTreeSet<Lane>) -> Option<(Lsn, Lane)> {
+        self.unflushed.lock().by_age.iter().find(|(_, lane)| !these.contains(lane)).copied()
     }
 
     /// The lane with the oldest unflushed batch, and that batch's frame.

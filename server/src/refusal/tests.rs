@@ -234,7 +234,11 @@ fn of_the_log() -> Vec<Case<Refusal>> {
             vec![TILL, BOUNDS[0]],
         ),
         (Refusal::Overloaded { limit_bytes: 10 }, reason::TOO_MANY_IN_FLIGHT, vec![BOUNDS[0]]),
-        (Refusal::DiskFull { free: 11, needed: 10 }, reason::DISK_FULL, vec![(key::ACTUAL, "11"), (key::LIMIT, "10")]),
+        (
+            Refusal::DiskFull { unit: "bytes", free: 11, needed: 10 },
+            reason::DISK_FULL,
+            vec![(key::ACTUAL, "11"), (key::LIMIT, "10")],
+        ),
         (Refusal::JournalFull { files: 11, limit: 10 }, reason::JOURNAL_FULL, BOUNDS.to_vec()),
         (Refusal::Poisoned(poisoned()), reason::LOG_POISONED, vec![(key::FILE, "journal/1")]),
         (Refusal::OutcomeUnknown(poisoned()), reason::OUTCOME_UNKNOWN, vec![(key::FILE, "journal/1")]),

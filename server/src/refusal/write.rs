@@ -2,6 +2,7 @@
 
 use tillroll_engine::{
     codec::CodecFault,
+    engine::Engine,
     error::{FailedCheck, Refusal, Sized},
     id::TopicId,
     record::RecordFault,
@@ -12,6 +13,11 @@ use super::{Facts, bad_field, group, no_group, required, shown, table, unsupport
 
 /// Checks that are named in the message; all that fit are in the details.
 const LISTED_MAX: usize = 8;
+
+/// The facts of what a ticket was refused for: a name that was not found is told with the closest one there is.
+pub fn of_answer(engine: &Engine, refusal: Refusal) -> Facts {
+    of_refusal(&engine.with_similar(refusal))
+}
 
 /// The facts of a refused write.
 pub fn of_refusal(refusal: &Refusal) -> Facts {
@@ -200,8 +206,13 @@ fn of_state(refusal: &Refusal) -> Facts {
             let message = format!("the broker has as much unanswered as it may, {limit_bytes} bytes; try again");
             Facts::new(&table::TOO_MANY_IN_FLIGHT, message).with(key::LIMIT, limit_bytes)
         }
-        Refusal::DiskFull { free, needed } => {
-            let message = format!("{free} bytes are free on the disk and appends need {needed}; free some space");
+        Refusal::Lacking => {
+            let message = "the system lacks descriptors, memory or space for a file that appends wait for; it is tried \
+                           again: see the broker's log";
+            Facts::new(&table::DISK_FULL, message)
+        }
+        Refusal::DiskFull { unit, free, needed } => {
+            let message = format!("{free} {unit} are free on the disk and appends need {needed}; free some");
             Facts::new(&table::DISK_FULL, message).with(key::ACTUAL, free).with(key::LIMIT, needed)
         }
         Refusal::JournalFull { files, limit } => {

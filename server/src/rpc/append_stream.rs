@@ -29,7 +29,7 @@ use tonic::{Status, Streaming};
 
 use super::{HEARTBEAT_MS, STREAM_APPENDS_MAX, STREAM_BYTES_MAX, deadline};
 use crate::{
-    refusal::{Facts, bad_field, of_refusal, of_transport, stopping},
+    refusal::{Facts, bad_field, of_answer, of_transport, stopping},
     wire,
 };
 
@@ -165,7 +165,7 @@ impl Outcomes {
             Answer::Entered(ticket) => match Pin::new(ticket).poll(context) {
                 Poll::Pending => return None,
                 Poll::Ready(Ok(appended)) => Outcome::Ok(wire::appended(appended)),
-                Poll::Ready(Err(refusal)) => Outcome::Refused(of_refusal(&refusal).message_status()),
+                Poll::Ready(Err(refusal)) => Outcome::Refused(of_answer(&self.engine, refusal).message_status()),
             },
         };
         let outcome = AppendOutcome { append_id: first.append_id, result: Some(result) };

@@ -6,7 +6,7 @@
 //! only from the applied row, so that every older epoch is fenced durably; no record of a partition after its
 //! `Revoking` or `Lost`; every cursor commit answered once and in order; a sign of life when nothing else flows.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tillroll_engine::{engine::Engine, group::Join};
 use tillroll_proto::v1::{self, consume_request::Action};
@@ -18,7 +18,10 @@ use super::{
     read,
     responses::{Responses, Said},
 };
-use crate::refusal::{Facts, of_refusal, of_transport, required, stopping};
+use crate::{
+    connections::Connection,
+    refusal::{Facts, of_answer, of_refusal, of_transport, required, stopping},
+};
 
 mod held;
 mod sent;
@@ -31,7 +34,7 @@ use member::{Member, Place};
 pub(super) use seats::{Seats, View};
 
 /// Responses between the task and the connection.
-const RESPONSES_MAX: usize = 4;
+const RESPONSES_MAX: usize = 1;
 /// How long a stream may take to say who joins.
 const JOIN_WITHIN: Duration = Duration::from_secs(10);
 /// Why a stream ends before its time.
@@ -48,12 +51,20 @@ impl From<Facts> for End {
     }
 }
 
+/// Whose stream it is.
+pub(super) struct Caller {
+    /// What the client calls itself.
+    pub(super) client: String,
+    /// Its connection.
+    pub(super) connection: Option<Arc<Connection>>,
+}
+
 /// Serves one member.
 pub(super) fn open(
     engine: Engine,
     seats: Seats,
     requests: Streaming<v1::ConsumeRequest>,
-    client: String,
+    caller: Caller,
     stop: CancellationToken,
 ) -> Responses<v1::ConsumeResponse> {
     let (sender, responses) = Responses::new(RESPONSES_MAX);
@@ -61,7 +72,7 @@ pub(super) fn open(
         let end = tokio::select! {
             () = sender.closed() => return,
             () = stop.cancelled() => Err(stopping().status()),
-            ended = serve(engine, seats, requests, client, sender.clone()) => match ended {
+            ended = serve(engine, seats, requests, caller, sender.clone()) => match ended {
                 Ok(()) => Ok(None),
                 Err(End::Refused(facts)) => Err(facts.status()),
                 Err(End::Broken(status)) => Err(status),
@@ -78,7 +89,7 @@ async fn serve(
     engine: Engine,
     seats: Seats,
     mut requests: Streaming<v1::ConsumeRequest>,
-    client: String,
+    caller: Caller,
     sender: mpsc::Sender<Said<v1::ConsumeResponse>>,
 ) -> Result<(), End> {
     let first = timeout(JOIN_WITHIN, requests.message()).await;
@@ -95,11 +106,11 @@ async fn serve(
         group: join.group.clone(),
         member: join.member_id.clone(),
         instance: join.instance_id.clone(),
-        client,
+        client: caller.client,
         comes_back: join.comes_back,
     };
-    let joined = engine.join(asked).await.map_err(|refusal| of_refusal(&refusal))?;
-    let place = Place { engine, id, seat, form };
+    let joined = engine.join(asked).await.map_err(|refusal| of_answer(&engine, refusal))?;
+    let place = Place { engine, id, seat, form, connection: caller.connection };
     Member::new(place, join, &joined, requests, sender).run().await
 }
 

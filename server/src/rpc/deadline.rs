@@ -14,7 +14,12 @@ const FAR: Duration = Duration::from_hours(365 * 24);
 
 /// When the client stops waiting; none when it does not say, or says what is no time.
 pub(super) fn of(metadata: &MetadataMap) -> Option<Instant> {
-    let timeout = parse(metadata.get(HEADER)?.to_str().ok()?)?;
+    of_headers(metadata.as_ref())
+}
+
+/// As [`of`].
+pub(crate) fn of_headers(headers: &http::HeaderMap) -> Option<Instant> {
+    let timeout = parse(headers.get(HEADER)?.to_str().ok()?)?;
     (timeout < FAR).then(|| Instant::now() + timeout)
 }
 
@@ -36,7 +41,7 @@ fn parse(text: &str) -> Option<Duration> {
 }
 
 /// Passes when the deadline does; never without one.
-pub(super) async fn passed(deadline: Option<Instant>) {
+pub(crate) async fn passed(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
@@ -49,7 +54,7 @@ pub(super) fn timer(deadline: Option<Instant>) -> Option<std::pin::Pin<Box<Sleep
 }
 
 /// How such a call ends. It has no reason of ours: clients say the same of themselves, with as little known.
-pub(super) fn exceeded() -> Status {
+pub(crate) fn exceeded() -> Status {
     Status::deadline_exceeded("the call's deadline has passed")
 }
 

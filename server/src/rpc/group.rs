@@ -24,7 +24,7 @@ use super::{
     responses::Responses,
 };
 use crate::{
-    refusal::{Facts, bad_field, of_fault, of_refusal, required},
+    refusal::{Facts, bad_field, of_answer, of_fault, of_refusal, required},
     wire,
 };
 
@@ -54,8 +54,8 @@ impl Groups {
         Ok(blocking(move || group(&engine, &row)).await?)
     }
 
-    async fn answered<T>(answer: impl Future<Output = Result<T, Refusal>>) -> Result<T, Status> {
-        answer.await.map_err(|refusal| of_refusal(&refusal).status())
+    async fn answered<T>(&self, answer: impl Future<Output = Result<T, Refusal>>) -> Result<T, Status> {
+        answer.await.map_err(|refusal| of_answer(&self.engine, refusal).status())
     }
 }
 
@@ -70,7 +70,7 @@ impl GroupService for Groups {
         let engine = self.engine.clone();
         // A start by time is looked up in segments.
         let ticket = blocking(move || engine.create_group(new)).await?;
-        let (_, created) = Self::answered(ticket).await?;
+        let (_, created) = self.answered(ticket).await?;
         Ok(Response::new(v1::CreateGroupResponse { group: Some(self.described(&name).await?), created }))
     }
 
@@ -114,7 +114,7 @@ impl GroupService for Groups {
             below_head: below_head.flatten(),
             add_topics: request.add_topics,
         };
-        Self::answered(self.engine.change_group(change)).await?;
+        self.answered(self.engine.change_group(change)).await?;
         Ok(Response::new(v1::UpdateGroupResponse { group: Some(self.described(&request.name).await?) }))
     }
 
@@ -123,7 +123,7 @@ impl GroupService for Groups {
         request: Request<v1::DeleteGroupRequest>,
     ) -> Result<Response<v1::DeleteGroupResponse>, Status> {
         let v1::DeleteGroupRequest { name, with_members } = request.into_inner();
-        Self::answered(self.engine.delete_group(&name, with_members)).await?;
+        self.answered(self.engine.delete_group(&name, with_members)).await?;
         Ok(Response::new(v1::DeleteGroupResponse {}))
     }
 
@@ -134,7 +134,7 @@ impl GroupService for Groups {
         let mut request = request.into_inner();
         let (engine, to) = (self.engine.clone(), wire::start(request.to.take(), "to")?);
         let set = blocking(move || set_cursors(&engine, request, to)).await??;
-        let moves = Self::answered(self.engine.set_cursors(set)).await?;
+        let moves = self.answered(self.engine.set_cursors(set)).await?;
         let moves = moves.into_iter().map(|made| v1::CursorMove {
             partition: made.partition.0,
             from_offset: made.from.0,
@@ -154,7 +154,7 @@ impl GroupService for Groups {
             return Err(required("commits", "commits has nothing to commit").status());
         }
         let moved: Vec<_> = commits.iter().map(|one| (one.group.clone(), one.topic.clone(), one.partition)).collect();
-        Self::answered(self.engine.commit_cursors(commits)).await?;
+        self.answered(self.engine.commit_cursors(commits)).await?;
         let engine = self.engine.clone();
         let cursors = blocking(move || {
             let one = |(name, topic, partition): &(String, String, Partition)| {
@@ -188,7 +188,8 @@ impl GroupService for Groups {
         request: Request<Streaming<v1::ConsumeRequest>>,
     ) -> Result<Response<Self::ConsumeStream>, Status> {
         let (client, stop) = (client_of(&request), self.stop.clone());
-        let stream = consume::open(self.engine.clone(), self.seats.clone(), request.into_inner(), client, stop);
+        let who = consume::Caller { client, connection: request.extensions().get().cloned() };
+        let stream = consume::open(self.engine.clone(), self.seats.clone(), request.into_inner(), who, stop);
         Ok(Response::new(stream))
     }
 }

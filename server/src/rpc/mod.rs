@@ -18,13 +18,13 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     channel,
-    refusal::{Facts, gave_up, of_refusal, stopping, table},
+    refusal::{Facts, gave_up, of_answer, of_refusal, stopping, table},
     wire,
 };
 
 mod append_stream;
 mod responses;
-mod deadline;
+pub(crate) mod deadline;
 mod read;
 mod consume;
 mod group;
@@ -51,6 +51,11 @@ pub struct Log {
 }
 
 impl Log {
+    fn answered(&self, answer: Result<Appended, Refusal>) -> Result<Response<v1::AppendResponse>, Status> {
+        let appended = answer.map_err(|refusal| of_answer(&self.engine, refusal).status())?;
+        Ok(Response::new(wire::appended(appended)))
+    }
+
     /// Serves this engine until `stop`.
     pub fn new(engine: Engine, stop: CancellationToken) -> Self {
         let node_id = engine.status().node_id.into();
@@ -93,7 +98,8 @@ impl LogService for Log {
         let name = (!request.producer_id.is_empty()).then(|| request.producer_id.clone());
         let v1::InitProducerRequest { idle_expiry_ms, expected_epoch, .. } = request;
         let init = InitProducer { name, idle_expiry_ms, expected_epoch };
-        let opened = self.engine.init_producer(init).await.map_err(|refusal| of_refusal(&refusal).status())?;
+        let opened =
+            self.engine.init_producer(init).await.map_err(|refusal| of_answer(&self.engine, refusal).status())?;
         Ok(Response::new(wire::producer(opened)))
     }
 
@@ -130,7 +136,7 @@ impl LogService for Log {
     ) -> Result<Response<v1::DeleteProducerResponse>, Status> {
         let v1::DeleteProducerRequest { producer_id, expected_epoch } = request.into_inner();
         let deleted = self.engine.delete_producer(&producer_id, expected_epoch).await;
-        deleted.map_err(|refusal| of_refusal(&refusal).status())?;
+        deleted.map_err(|refusal| of_answer(&self.engine, refusal).status())?;
         Ok(Response::new(v1::DeleteProducerResponse {}))
     }
 
@@ -138,14 +144,14 @@ impl LogService for Log {
         let deadline = deadline::of(request.metadata());
         let append = wire::append(request.into_inner())?;
         let Some(deadline) = deadline else {
-            return answered(self.engine.append(append).await.await);
+            return self.answered(self.engine.append(append).await.await);
         };
         let last = last_entry(Instant::now(), deadline);
         let mut ticket = timeout_at(last, self.engine.append(append)).await.map_err(|_| queue_too_long())?;
         match timeout_at(last, &mut ticket).await {
-            Ok(answer) => answered(answer),
+            Ok(answer) => self.answered(answer),
             Err(_) if ticket.withdraw() => Err(queue_too_long().status()),
-            Err(_) => answered(ticket.await),
+            Err(_) => self.answered(ticket.await),
         }
     }
 
@@ -165,13 +171,11 @@ impl LogService for Log {
 
     async fn read(&self, request: Request<v1::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
         let deadline = deadline::of(request.metadata());
-        let stream = read::open(self.engine.clone(), request.into_inner(), deadline, self.stop.clone()).await?;
+        let connection = request.extensions().get().cloned();
+        let stream =
+            read::open(self.engine.clone(), request.into_inner(), deadline, connection, self.stop.clone()).await?;
         Ok(Response::new(stream))
     }
-}
-
-fn answered(answer: Result<Appended, Refusal>) -> Result<Response<v1::AppendResponse>, Status> {
-    answer.map(|appended| Response::new(wire::appended(appended))).map_err(|refusal| of_refusal(&refusal).status())
 }
 
 /// When an append that still waits for its turn is refused: early enough for the client to hear it.

@@ -5,9 +5,9 @@
 //! behind the ends of a bounded read, `CaughtUp` once and before the end, a sign of life when nothing else flows, and
 //! never an end that looks well when it is not.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
-use tillroll_engine::{engine::Engine, id::Offset};
+use tillroll_engine::{engine::Engine, id::Offset, request::Chunk};
 use tillroll_proto::v1::{self, read_response::Event};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -16,30 +16,34 @@ use super::{
     blocking, deadline,
     responses::{Responses, Said},
 };
-use crate::refusal::{Facts, of_fault, stopping};
+use crate::{
+    connections::{Connection, Unread},
+    refusal::{Facts, of_fault, stopping},
+};
 
 mod plan;
 mod cut;
 mod pack;
 mod wait;
 
-use self::{
-    pack::{Packed, Packer},
-    plan::Plan,
-};
 pub(super) use self::{
+    pack::Packed,
     plan::{Cursor, Limit, Order, is_encoded, limit},
     wait::Waiting,
 };
+use self::{pack::Packer, plan::Plan};
 
 /// Responses between the reading task and the connection.
-const RESPONSES_MAX: usize = 4;
+const RESPONSES_MAX: usize = 1;
+/// More than this is not packed record by record on the thread that serves all connections.
+const PACKED_AT_ONCE: usize = 64 << 10;
 
 /// Checks a request and starts to answer it; what is wrong with it is the answer of the call itself.
 pub(super) async fn open(
     engine: Engine,
     request: v1::ReadRequest,
     deadline: Option<Instant>,
+    connection: Option<Arc<Connection>>,
     stop: CancellationToken,
 ) -> Result<Responses<v1::ReadResponse>, Facts> {
     let plan = {
@@ -49,7 +53,7 @@ pub(super) async fn open(
     };
     let (sender, responses) = Responses::new(RESPONSES_MAX);
     tokio::spawn(async move {
-        let mut reading = Reading::new(engine, plan, sender.clone());
+        let mut reading = Reading::new(engine, plan, connection, sender.clone());
         let end = tokio::select! {
             () = sender.closed() => return,
             () = stop.cancelled() => Err(stopping().status()),
@@ -82,6 +86,9 @@ impl From<Facts> for End {
 struct Reading {
     engine: Engine,
     plan: Plan,
+    connection: Option<Arc<Connection>>,
+    /// Room for what was packed last.
+    room: Option<Unread>,
     sender: mpsc::Sender<Said<v1::ReadResponse>>,
     /// Partitions that may have records, by their place in the plan, each at its turn.
     ready: VecDeque<usize>,
@@ -94,7 +101,12 @@ struct Reading {
 }
 
 impl Reading {
-    fn new(engine: Engine, plan: Plan, sender: mpsc::Sender<Said<v1::ReadResponse>>) -> Self {
+    fn new(
+        engine: Engine,
+        plan: Plan,
+        connection: Option<Arc<Connection>>,
+        sender: mpsc::Sender<Said<v1::ReadResponse>>,
+    ) -> Self {
         let behind = plan.cursors.iter().filter(|cursor| is_behind(cursor)).count();
         let places = 0..plan.cursors.len();
         Self {
@@ -106,6 +118,8 @@ impl Reading {
             heartbeat_at: Instant::now() + plan.heartbeat,
             engine,
             plan,
+            connection,
+            room: None,
             sender,
         }
     }
@@ -156,8 +170,20 @@ impl Reading {
         // A bounded read ends where the partition ended when it began, whatever was merged or appended since.
         let until = if self.plan.is_following { Offset(u64::MAX) } else { cursor.end };
         let (engine, order, left) = (self.engine.clone(), self.plan.order.clone(), self.records_left);
-        let look = move || look(&engine, &order, cursor, until, left);
-        if self.engine.is_in_memory(cursor.lane, cursor.next) { look() } else { blocking(look).await? }
+        // What was packed before has gone to the transport, which counts it.
+        self.room = None;
+        if let Some(connection) = &self.connection {
+            let bytes = bytes_at(&engine, &order, cursor);
+            self.room = match connection.try_room(bytes) {
+                Some(room) => Some(room),
+                None => Some(connection.room(bytes).await),
+            };
+        }
+        let packed = look(engine, order, cursor, until, left).await;
+        if let Some(room) = &mut self.room {
+            room.resize(packed.as_ref().map_or(0, |packed| packed.as_ref().map_or(0, Packed::bytes)));
+        }
+        packed
     }
 
     /// Waits for any partition to have more, and sends a sign of life meanwhile.
@@ -180,20 +206,42 @@ impl Reading {
     }
 }
 
-/// One look into the log; none when nothing is there.
-pub(super) fn look(
-    engine: &Engine,
-    order: &Order,
+/// One look into the log; none when nothing is there. What is in memory and quickly packed is so at once, everything
+/// else on a thread that may block.
+pub(super) async fn look(
+    engine: Engine,
+    order: Arc<Order>,
     cursor: Cursor,
     until: Offset,
     left: Option<u64>,
 ) -> Result<Option<Packed>, Facts> {
+    let pack = move |order: &Order, chunks: Vec<Chunk>| {
+        (!chunks.is_empty()).then(|| Packer::new(order, cursor, until, left).pack(chunks))
+    };
+    if !engine.is_in_memory(cursor.lane, cursor.next) {
+        return blocking(move || Ok(pack(&order, read(&engine, &order, cursor)?))).await?;
+    }
+    let chunks = read(&engine, &order, cursor)?;
+    let bytes: usize = chunks.iter().map(|chunk| chunk.batch.decoded_bytes as usize).sum();
+    if order.is_encoded || bytes <= PACKED_AT_ONCE {
+        return Ok(pack(&order, chunks));
+    }
+    blocking(move || pack(&order, chunks)).await
+}
+
+/// How much a look will come to: what is in memory is looked at, of what is not a whole response is expected.
+pub(super) fn bytes_at(engine: &Engine, order: &Order, cursor: Cursor) -> usize {
+    let limit = order.limit.bytes;
+    if !engine.is_in_memory(cursor.lane, cursor.next) {
+        return limit;
+    }
+    engine.bytes_in_memory(cursor.lane, cursor.next, limit)
+}
+
+fn read(engine: &Engine, order: &Order, cursor: Cursor) -> Result<Vec<Chunk>, Facts> {
     let answer = engine.read(cursor.lane, cursor.next, order.limit.bytes);
     let answer = answer.map_err(|fault| of_fault(&fault).at(&order.topic, Some(cursor.lane.partition)))?;
-    if answer.chunks.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(Packer::new(order, cursor, until, left).pack(answer.chunks)))
+    Ok(answer.chunks)
 }
 
 fn is_behind(cursor: &Cursor) -> bool {

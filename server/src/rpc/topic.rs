@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 
 use super::blocking;
 use crate::{
-    refusal::{Facts, bad_field, of_fault, of_refusal, required, unsupported},
+    refusal::{Facts, bad_field, of_answer, of_fault, of_refusal, required, unsupported},
     wire,
 };
 
@@ -124,7 +124,7 @@ impl TopicService for Topics {
         let id = TopicId::from_hex(&request.topic_id)
             .ok_or_else(|| bad_field("topic_id", format!("topic_id {:?} is not 16 hex digits", request.topic_id)))?;
         let deleted = self.engine.delete_topic(&request.name, id).await;
-        deleted.map_err(|refusal| of_refusal(&refusal).status())?;
+        deleted.map_err(|refusal| of_answer(&self.engine, refusal).status())?;
         Ok(Response::new(v1::DeleteTopicResponse {}))
     }
 

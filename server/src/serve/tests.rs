@@ -12,6 +12,7 @@ use tillroll_proto::{
     },
 };
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status, client::Grpc, transport::Channel};
 use tonic_prost::ProstCodec;
 use tonic_types::StatusExt;

@@ -65,7 +65,7 @@ fn a_directory_of_something_else_is_left_alone() {
     std::fs::create_dir(shell.folder().join("home")).expect("a new one");
     std::fs::write(shell.folder().join("home/letter.txt"), "dear").expect("a file");
     let said = shell.run("tillroll serve --data home --listen 127.0.0.1:0; code=$?; ls home; exit $code");
-    assert_eq!((said.code, said.stdout.as_str()), (4, "letter.txt\nlock\n"), "{said:?}");
+    assert_eq!((said.code, said.stdout.as_str()), (4, "letter.txt\n"), "{said:?}");
     let expected = "error: home: the directory holds letter.txt, which is no log's\nhint: choose an empty one";
     assert!(said.stderr.starts_with(expected), "{said:?}");
 }

@@ -107,6 +107,11 @@ impl Broker {
         self.process = Some(Process { child, _stderr: stderr });
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.as_ref().expect("it runs").child.id()
+    }
+
     /// Where it is.
     pub(crate) fn address(&self) -> &str {
         &self.address

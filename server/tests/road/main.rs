@@ -19,3 +19,4 @@ mod rebalance;
 mod words;
 mod processor;
 mod fail_points;
+mod hostile;

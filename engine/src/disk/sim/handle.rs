@@ -35,6 +35,7 @@ impl SimHandle {
 
 impl Disk for SimHandle {
     fn open(&self, path: &str, mode: Mode, direct: bool) -> io::Result<Arc<dyn DiskFile>> {
+        self.look(|state| state.check_descriptor())?;
         let node = if mode == Mode::Create {
             self.change(CallKind::Create, path, |state| {
                 state.check_room_for_name()?;

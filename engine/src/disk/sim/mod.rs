@@ -112,6 +112,16 @@ impl SimDisk {
         self.state.lock().capacity = bytes;
     }
 
+    /// How many files and directories may still be made, of all that are removed none comes back; none without a limit.
+    pub fn set_files_left(&self, left: Option<u64>) {
+        self.state.lock().files_left = left;
+    }
+
+    /// From now on every open fails for want of descriptors, or none does.
+    pub fn set_lacks_descriptors(&self, lacks: bool) {
+        self.state.lock().lacks_descriptors = lacks;
+    }
+
     /// Whether files opened from now on can bypass the page cache when asked to. True at first.
     pub fn set_direct(&self, possible: bool) {
         self.state.lock().direct_possible = possible;

@@ -24,6 +24,10 @@ pub(super) struct State {
     pub(super) calls: Calls,
     pub(super) names: Option<Names>,
     pub(super) capacity: u64,
+    /// Files and directories that may still be made; none without a limit.
+    pub(super) files_left: Option<u64>,
+    /// Every open fails for want of descriptors.
+    pub(super) lacks_descriptors: bool,
     pub(super) direct_possible: bool,
     pub(super) short_reads: u32,
     pub(super) dead: bool,
@@ -55,6 +59,8 @@ impl State {
             calls: Calls::default(),
             names: None,
             capacity: CAPACITY_BYTES,
+            files_left: None,
+            lacks_descriptors: false,
             direct_possible: true,
             short_reads: 0,
             dead: false,
@@ -164,12 +170,22 @@ impl State {
     }
 
     pub(super) fn space(&self) -> Space {
-        Space { free: self.free(), total: self.capacity }
+        Space { free: self.free(), total: self.capacity, files: self.files_left }
     }
 
     /// A new name takes room in its directory.
-    pub(super) fn check_room_for_name(&self) -> io::Result<()> {
-        if self.free() < BLOCK as u64 { Err(shown(Fault::NoSpace)) } else { Ok(()) }
+    pub(super) fn check_room_for_name(&mut self) -> io::Result<()> {
+        if self.free() < BLOCK as u64 || self.files_left == Some(0) {
+            return Err(shown(Fault::NoSpace));
+        }
+        self.files_left = self.files_left.map(|left| left - 1);
+        Ok(())
+    }
+
+    /// A descriptor for a file that is opened.
+    pub(super) fn check_descriptor(&self) -> io::Result<()> {
+        const EMFILE: i32 = 24;
+        if self.lacks_descriptors { Err(io::Error::from_raw_os_error(EMFILE)) } else { Ok(()) }
     }
 
     pub(super) fn open_file(&mut self, node: NodeId) {

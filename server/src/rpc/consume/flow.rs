@@ -19,12 +19,11 @@ use tillroll_proto::{
 use super::{End, held::Stop, member::Member};
 use crate::{
     refusal::{Facts, membership_ended, no_group, taken_over},
-    rpc::{
-        blocking,
-        read::{self, Waiting},
-    },
+    rpc::read::{self, Waiting},
 };
 
+/// Where there is no room for a response, it is looked for again after this long.
+const NO_ROOM: Duration = Duration::from_millis(50);
 /// A partition whose read failed for now is looked at again after this long.
 const STALL: Duration = Duration::from_secs(1);
 
@@ -100,12 +99,19 @@ impl Member {
         let Some(lane) = self.ready.pop_front() else { return false };
         let Some(held) = self.holdings.get(lane).filter(|held| held.flows()) else { return true };
         let (engine, order, cursor) = (self.place.engine.clone(), held.order.clone(), held.cursor(lane));
-        let look = move || read::look(&engine, &order, cursor, Offset(u64::MAX), None);
-        let looked = if self.place.engine.is_in_memory(lane, cursor.next) {
-            look()
-        } else {
-            blocking(look).await.unwrap_or_else(Err)
-        };
+        // What was packed before has gone to the transport, which counts it.
+        self.room = None;
+        if let Some(connection) = &self.place.connection {
+            self.room = connection.try_room(read::bytes_at(&engine, &order, cursor));
+            if self.room.is_none() {
+                self.waiting.add_later(lane, NO_ROOM);
+                return true;
+            }
+        }
+        let looked = read::look(engine, order, cursor, Offset(u64::MAX), None).await;
+        if let Some(room) = &mut self.room {
+            room.resize(looked.as_ref().map_or(0, |packed| packed.as_ref().map_or(0, read::Packed::bytes)));
+        }
         match looked {
             Ok(None) => self.waiting.add(&self.place.engine, lane, lane, cursor.next),
             Ok(Some(packed)) => {

@@ -3,7 +3,7 @@
 //! What must stay true: every cursor commit is answered once and in order; a sign of life when nothing else flows;
 //! control is never stuck behind records, since records are only looked for when nothing else waits to be sent.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesOrdered};
 use tillroll_engine::{
@@ -28,7 +28,8 @@ use super::{
     taken_in,
 };
 use crate::{
-    refusal::{Facts, bad_field, membership_ended, of_refusal, required, taken_over},
+    connections::{Connection, Unread},
+    refusal::{Facts, bad_field, membership_ended, of_answer, required, taken_over},
     rpc::{HEARTBEAT_MS, read::Waiting, responses::Said},
     wire,
 };
@@ -72,6 +73,8 @@ pub(super) struct Place {
     pub(super) id: GroupId,
     pub(super) seat: Taken,
     pub(super) form: Form,
+    /// None in a test that has no transport.
+    pub(super) connection: Option<Arc<Connection>>,
 }
 
 /// A member and its stream.
@@ -100,6 +103,8 @@ pub(super) struct Member {
     heard_by: Option<Instant>,
     /// So much is open that nothing it says is taken in.
     is_deaf: bool,
+    /// Room for what was packed last.
+    pub(super) room: Option<Unread>,
     pub(super) drain_ms: u32,
 }
 
@@ -133,6 +138,7 @@ impl Member {
             heartbeat_at: Instant::now(),
             heard_by: join.client_heartbeats.then(|| Instant::now() + heartbeat * 2),
             is_deaf: false,
+            room: None,
             drain_ms: joined.drain_ms,
             place,
             join,
@@ -251,10 +257,11 @@ impl Member {
             }
             Some(Action::Commit(commit)) => {
                 let commits = self.commits_of(commit.commits)?;
-                let answer = self.place.engine.commit_cursors(commits.clone());
+                let engine = self.place.engine.clone();
+                let answer = engine.commit_cursors(commits.clone());
                 let commit_id = commit.commit_id;
                 self.commits.push_back(Box::pin(async move {
-                    Done { committed: Some(committed(commit_id, &commits, answer.await)), kept: Vec::new() }
+                    Done { committed: Some(committed(&engine, commit_id, &commits, answer.await)), kept: Vec::new() }
                 }));
             }
             Some(Action::Release(release)) => self.release(release)?,
@@ -292,11 +299,12 @@ impl Member {
         }
         let (group, kept) = (self.join.group.clone(), held.clone());
         let asked = Release { group, held, commits: commits.clone(), why: LostWhy::Released };
-        let answer = self.place.engine.release(asked);
+        let engine = self.place.engine.clone();
+        let answer = engine.release(asked);
         self.commits.push_back(Box::pin(async move {
             match answer.await {
                 Ok(()) => Done::default(),
-                refused => Done { committed: Some(committed(0, &commits, refused)), kept },
+                refused => Done { committed: Some(committed(&engine, 0, &commits, refused)), kept },
             }
         }));
         Ok(())
@@ -335,7 +343,7 @@ impl Member {
             instance: self.join.instance_id.clone(),
             why: LostWhy::Left,
         };
-        self.place.engine.leave(leave).await.map_err(|refusal| of_refusal(&refusal))?;
+        self.place.engine.leave(leave).await.map_err(|refusal| of_answer(&self.place.engine, refusal))?;
         self.holdings.lose_all();
         Ok(())
     }
@@ -349,7 +357,7 @@ async fn heard_by(by: Option<Instant>) {
 }
 
 /// The answer to a cursor commit.
-fn committed(commit_id: u64, commits: &[CursorCommit], answer: Result<(), Refusal>) -> v1::Committed {
+fn committed(engine: &Engine, commit_id: u64, commits: &[CursorCommit], answer: Result<(), Refusal>) -> v1::Committed {
     use v1::committed::Result as Outcome;
     let cursor = |commit: &CursorCommit| v1::Cursor {
         topic: commit.topic.clone(),
@@ -360,7 +368,7 @@ fn committed(commit_id: u64, commits: &[CursorCommit], answer: Result<(), Refusa
     };
     let result = match answer {
         Ok(()) => Outcome::Ok(v1::CommitCursorsResponse { cursors: commits.iter().map(cursor).collect() }),
-        Err(refusal) => Outcome::Refused(of_refusal(&refusal).message_status()),
+        Err(refusal) => Outcome::Refused(of_answer(engine, refusal).message_status()),
     };
     v1::Committed { commit_id, result: Some(result) }
 }

@@ -32,6 +32,13 @@ pub(in crate::rpc) struct Packed {
     pub(in crate::rpc) refusal: Option<Facts>,
 }
 
+impl Packed {
+    /// Bytes of all batches.
+    pub(in crate::rpc) fn bytes(&self) -> usize {
+        self.batches.iter().map(Message::encoded_len).sum()
+    }
+}
+
 /// Fills responses.
 pub(in crate::rpc) struct Packer<'a> {
     order: &'a Order,
