@@ -8,7 +8,10 @@ mod good;
 mod kinds;
 mod wire;
 
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use good::Good;
 use kinds::Kind;
@@ -20,12 +23,12 @@ const CLIENTS: usize = 100;
 /// How long each kind goes on.
 const LASTS: Duration = Duration::from_secs(4);
 
-/// Memory, threads and descriptors of a process.
+/// Memory, threads and sockets of a process.
 #[derive(Clone, Copy, Debug)]
 struct Footprint {
     resident: u64,
     threads: u64,
-    descriptors: usize,
+    sockets: usize,
 }
 
 fn footprint(pid: u32) -> Footprint {
@@ -34,8 +37,11 @@ fn footprint(pid: u32) -> Footprint {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel tells");
         line.trim_start_matches(':').split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number")
     };
-    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count();
-    Footprint { resident: field("VmRSS") << 10, threads: field("Threads"), descriptors }
+    let links = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").flatten();
+    let is_socket =
+        |path: PathBuf| std::fs::read_link(path).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"));
+    let sockets = links.filter(|link| is_socket(link.path())).count();
+    Footprint { resident: field("VmRSS") << 10, threads: field("Threads"), sockets }
 }
 
 /// What memory may grow by under one kind: the budgets for what is not whole and what is not read, and what the windows
@@ -65,11 +71,11 @@ async fn attacked_by(kind: Kind) {
     println!("{kind:?}: {done} good appends, slowest {:?}, memory grew by {} MiB", good.slowest(), grown >> 20);
     assert!(grown <= grows_by_at_most(), "{kind:?}: {grown} bytes, bound {}", grows_by_at_most());
     drop(attack);
-    // Nothing of it stays: neither threads nor descriptors, and the memory serves those who come next.
+    // Nothing of it stays: neither threads nor sockets, and the memory serves those who come next.
     let left = within("the connections' end", async {
         loop {
             let left = footprint(broker.pid());
-            if left.descriptors <= before.descriptors + 8 {
+            if left.sockets <= before.sockets + 8 {
                 return left;
             }
             good.appended(10).await;
