@@ -72,7 +72,7 @@ impl Road {
         let (inbox, written, durable) =
             (Queue::new(1, &bell, &bell), Queue::new(1, &bell, &bell), Queue::new(1, &bell, &bell));
         let files = Files { free, next_file_no: 1, ..Files::default() };
-        let pool = Pool::new(FILES, files, [Bell::default(), Bell::default()], &bell);
+        let pool = Pool::new(FILES, files, [Bell::default(), Bell::default()], &bell, Arc::default());
         let (marks, poison) = (Arc::<Marks>::default(), Arc::<Poison>::default());
         let identity = Identity { cluster: Uid([1; 16]), node: Uid([2; 16]), incarnation: Incarnation(1) };
         let writer = writer::Parts {

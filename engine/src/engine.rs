@@ -17,6 +17,7 @@ use crate::{
     id::{Lane, Lsn, Offset, Partition, TopicId},
     journal::control::CONTROL_PATH,
     marks::Marks,
+    notice::Notices,
     open::{self, OpenError, OpenReport, Parts, Stages},
     read::Moved,
     request::{
@@ -29,6 +30,17 @@ use crate::{
 };
 
 pub mod groups;
+
+/// What a stop left to the next start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Durable frames that no checkpoint stands for: the next start replays them.
+    pub frames: u64,
+    /// The last durable frame.
+    pub durable: Lsn,
+    /// Partitions with records that are in no segment yet.
+    pub partitions: u64,
+}
 
 /// A log that is open for writing.
 #[derive(Clone)]
@@ -301,6 +313,20 @@ impl Engine {
         control.clean_lsn = last;
         let file = self.parts.disk.open(CONTROL_PATH, Mode::Write, false)?;
         control.write_next(&*file)
+    }
+
+    /// What the operator should know: taken out by one reader.
+    pub fn notices(&self) -> &Arc<Notices> {
+        &self.parts.notices
+    }
+
+    /// What no checkpoint stands for yet: frames, and partitions with records that are in no segment.
+    pub(crate) fn left(&self) -> Left {
+        let marks = &self.parts.marks;
+        let (durable, checkpointed) = (marks.durable.get(), marks.checkpointed.get());
+        let is_dirty = |(_, lane): &(Lane, crate::tail::SharedLane)| !lane.lock().batches.is_empty();
+        let partitions = self.parts.tail.lanes().iter().filter(|lane| is_dirty(lane)).count() as u64;
+        Left { frames: durable.get().saturating_sub(checkpointed.get()), durable, partitions }
     }
 
     /// The clock that it was opened with.

@@ -15,6 +15,7 @@ pub mod limits;
 pub mod settings;
 pub mod env;
 pub mod stage;
+pub mod notice;
 pub mod poison;
 pub mod marks;
 pub mod fields;

@@ -3,11 +3,17 @@
 //! A sync that failed may have lost its pages while the next sync reports success, so a retry proves nothing
 //! ("fsyncgate", PostgreSQL 2018). Only a new process, which believes nothing but the disk, goes on.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use parking_lot::Mutex;
 
-use crate::stage::Bell;
+use crate::{
+    notice::{Notice, Notices},
+    stage::Bell,
+};
 
 /// What went wrong first. Later failures are consequences and are not kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,9 +33,15 @@ pub struct Poison {
     set: AtomicBool,
     first: Mutex<Option<Poisoned>>,
     rung: Mutex<Vec<Bell>>,
+    notices: Arc<Notices>,
 }
 
 impl Poison {
+    /// Reports the first failure to the operator.
+    pub fn new(notices: Arc<Notices>) -> Self {
+        Self { notices, ..Self::default() }
+    }
+
     /// Also rings these when it is set: every stage has somebody to answer.
     pub fn rings(&self, bells: impl IntoIterator<Item = Bell>) {
         self.rung.lock().extend(bells);
@@ -40,6 +52,8 @@ impl Poison {
         let mut first = self.first.lock();
         let is_first = first.is_none();
         if is_first {
+            let Poisoned { action, file, cause } = failure.clone();
+            self.notices.push(Notice::WritesOff { action, file, cause });
             *first = Some(failure);
         }
         drop(first);

@@ -11,6 +11,7 @@ mod calls;
 pub mod channel;
 pub mod connections;
 mod limited_log;
+pub mod notices;
 pub mod refusal;
 pub mod rpc;
 pub mod serve;

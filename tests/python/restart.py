@@ -33,7 +33,7 @@ class Broker:
         self.replayed = "nothing replayed"
         for line in self.process.stderr:
             if " of the journal replayed in " in line:
-                self.replayed = line.strip()
+                self.replayed = line.split("notice: ")[-1].strip()
             if line.startswith("listening on "):
                 self.server = "http://" + line.split()[-1]
                 self.seconds = time.monotonic() - began

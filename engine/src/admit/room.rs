@@ -5,14 +5,23 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
 };
 
-use crate::{disk::Disk, error::Refusal};
+use crate::{
+    disk::Disk,
+    error::Refusal,
+    notice::{Notice, Notices},
+};
 
 const READING_MAX_AGE_US: u64 = 100_000;
 /// Files that flush, checkpoint and deletes may still make when appends are refused.
 const FILES_MIN: u64 = 64;
+
+/// What the operator was told last.
+const ENOUGH: u8 = 0;
+const LOW: u8 = 1;
+const FULL: u8 = 2;
 
 /// The room on the disk, as last read.
 pub struct Room {
@@ -23,11 +32,13 @@ pub struct Room {
     free_files: AtomicU64,
     read_at: AtomicU64,
     lacking: AtomicBool,
+    told: AtomicU8,
+    notices: Arc<Notices>,
 }
 
 impl Room {
     /// Read at `now`. Room above a floor of `floor_bytes` and twice the tables.
-    pub fn new(disk: Arc<dyn Disk>, now: u64, floor_bytes: u64) -> Self {
+    pub fn new(disk: Arc<dyn Disk>, now: u64, floor_bytes: u64, notices: Arc<Notices>) -> Self {
         let room = Self {
             disk,
             floor_bytes,
@@ -36,6 +47,8 @@ impl Room {
             free_files: AtomicU64::new(u64::MAX),
             read_at: AtomicU64::new(0),
             lacking: AtomicBool::new(false),
+            told: AtomicU8::new(ENOUGH),
+            notices,
         };
         room.read(now);
         room
@@ -64,11 +77,33 @@ impl Room {
         }
         let free = self.free_bytes.load(Ordering::Relaxed);
         let needed = unflushed + self.floor_bytes + 2 * self.tables_bytes.load(Ordering::Relaxed);
+        self.report(free, needed);
         if free < needed {
             return Err(Refusal::DiskFull { unit: "bytes", free, needed });
         }
         let (free, needed) = (self.free_files.load(Ordering::Relaxed), FILES_MIN);
         if free < needed { Err(Refusal::DiskFull { unit: "files", free, needed }) } else { Ok(()) }
+    }
+
+    /// Reports a change once. Leaving a state takes a margin, so that a reading that swings around a line is quiet.
+    fn report(&self, free: u64, needed: u64) {
+        let told = self.told.load(Ordering::Relaxed);
+        let now = match told {
+            _ if free < needed => FULL,
+            _ if free < needed.saturating_mul(2) => LOW,
+            ENOUGH => ENOUGH,
+            _ if free >= needed.saturating_mul(2).saturating_add(needed / 4) => ENOUGH,
+            _ => LOW,
+        };
+        if now == told || self.told.swap(now, Ordering::Relaxed) == now {
+            return;
+        }
+        self.notices.push(match (told, now) {
+            (_, FULL) => Notice::DiskFull { free, needed },
+            (FULL, _) => Notice::DiskRelieved { free },
+            (_, LOW) => Notice::DiskLow { free, needed },
+            _ => Notice::DiskRelieved { free },
+        });
     }
 
     fn read(&self, now: u64) {

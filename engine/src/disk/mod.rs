@@ -138,11 +138,11 @@ pub fn is_lack(error: &io::Error) -> bool {
         || error.raw_os_error().is_some_and(|number| descriptors.contains(&number))
 }
 
-/// What a call that may lack something brought; none when it did.
-pub fn or_lack<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+/// What a call that may lack something brought; the inner error is a lack.
+pub fn or_lack<T>(result: io::Result<T>) -> io::Result<io::Result<T>> {
     match result {
-        Err(error) if is_lack(&error) => Ok(None),
-        other => other.map(Some),
+        Err(error) if is_lack(&error) => Ok(Err(error)),
+        other => other.map(Ok),
     }
 }
 

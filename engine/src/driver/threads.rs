@@ -15,8 +15,9 @@ use std::{
 
 use crate::{
     disk::real::RealDisk,
-    engine::{self, Engine},
+    engine::{self, Engine, Left},
     env::{Env, SystemEnv},
+    notice::Notice,
     open::{OpenError, OpenReport, Stages},
     settings::Settings,
     stage::{Bell, Now, Step},
@@ -69,8 +70,8 @@ impl Running {
     }
 
     /// Refuses new writes, answers those in flight, checkpoints, ends the threads and writes the clean mark. Blocks for
-    /// at most some 10 seconds; what is not checkpointed by then is replayed by the next start.
-    pub fn stop(mut self) {
+    /// at most some 10 seconds. Returns what is not checkpointed by then: nothing is lost, the next start replays it.
+    pub fn stop(mut self) -> Option<Left> {
         self.engine.refuse_writes();
         let env = self.engine.env().clone();
         let until = env.mono_us() + STOP_WITHIN_US;
@@ -83,7 +84,12 @@ impl Running {
             let last = self.engine.marks().durable.get();
             // Without the mark the next start takes the stop for a kill, and loses nothing.
             let _unmarked = self.engine.mark_clean(last);
+            return None;
         }
+        let left = self.engine.left();
+        let Left { frames, durable, partitions } = left;
+        self.engine.notices().push(Notice::StopGivenUp { frames, durable, partitions });
+        Some(left)
     }
 
     fn end_threads(&mut self) {

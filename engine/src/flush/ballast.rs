@@ -9,11 +9,13 @@ use std::{
 };
 
 use crate::{
+    admit::room::Room,
     disk::{self, Disk, DiskFile, Mode},
     flush::Wishes,
     journal::poison,
     poison::Poison,
     stage::{Bell, Now, Stage, Step},
+    tail::Tail,
 };
 
 /// Its path.
@@ -31,6 +33,8 @@ pub struct Ballast {
     wishes: Arc<Wishes>,
     poison: Arc<Poison>,
     bytes: u64,
+    room: Arc<Room>,
+    tail: Arc<Tail>,
     state: State,
     look_at: u64,
     bell: Bell,
@@ -44,15 +48,23 @@ enum State {
 }
 
 impl Ballast {
-    /// Keeps `bytes` aside.
-    pub fn new(disk: Arc<dyn Disk>, wishes: Arc<Wishes>, poison: Arc<Poison>, bytes: u64, bell: &Bell) -> Self {
-        Self { disk, wishes, poison, bytes, state: State::Unknown, look_at: 0, bell: bell.clone() }
+    /// Keeps `bytes` aside, and looks how much room there is when nobody appends.
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        wishes: Arc<Wishes>,
+        poison: Arc<Poison>,
+        bytes: u64,
+        (room, tail): (Arc<Room>, Arc<Tail>),
+        bell: &Bell,
+    ) -> Self {
+        Self { disk, wishes, poison, bytes, room, tail, state: State::Unknown, look_at: 0, bell: bell.clone() }
     }
 
     /// One call; `None` when there is nothing to do.
     fn advance(&mut self) -> io::Result<Option<State>> {
         let wanted = self.wishes.space.load(Ordering::Acquire);
         match &self.state {
+            _ if self.bytes == 0 => Ok(None),
             State::Unknown => match self.disk.open(BALLAST_PATH, Mode::Write, false) {
                 Ok(file) if file.bytes()? >= self.bytes => Ok(Some(State::Held)),
                 Ok(file) => Ok(Some(State::Empty(file))),
@@ -103,13 +115,12 @@ impl Stage for Ballast {
         if self.poison.is_set() {
             return Step::Poisoned;
         }
-        if self.bytes == 0 {
-            return Step::Idle;
-        }
         let wanted = self.wishes.space.load(Ordering::Acquire);
         if now.mono_us < self.look_at && !wanted {
             return Step::Until(self.look_at);
         }
+        // The answer is for the operator alone: a disk that fills while nobody appends is reported too.
+        let _refusal = self.room.check(now.mono_us, self.tail.pinned_bytes());
         match self.advance() {
             Ok(Some(next)) => {
                 self.state = next;

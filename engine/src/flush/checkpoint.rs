@@ -23,6 +23,7 @@ use crate::{
     journal::{Identity, Tip, poison, pool::Pool},
     limits::ALIGN,
     marks::Marks,
+    notice::{Lack, Notices},
     poison::Poison,
     segment::{
         name::{DATA_DIR, lane_dir, topic_dir},
@@ -79,6 +80,8 @@ pub struct Parts {
     pub ballast: Bell,
     /// To `sequence`: a deleted topic's files are gone.
     pub controls: Arc<Queue<Admitted>>,
+    /// Told what is lacking.
+    pub notices: Arc<Notices>,
     /// What wakes it.
     pub bell: Bell,
 }
@@ -92,6 +95,7 @@ pub struct Checkpointer {
     state: State,
     unlinked: BTreeSet<TopicId>,
     retry_at: u64,
+    lack: Lack,
 }
 
 /// Where a checkpoint stands: each arm is one step's work.
@@ -122,8 +126,9 @@ enum Unlink {
 impl Checkpointer {
     /// Goes on behind the checkpoint of `generation` at `last`.
     pub fn new(parts: Parts, generation: u64, last: Lsn) -> Self {
+        let lack = Lack::new(parts.notices.clone(), "the checkpoint");
         let (state, unlinked) = (State::Resting, BTreeSet::new());
-        Self { parts, generation, last, changed_at: None, state, unlinked, retry_at: 0 }
+        Self { parts, generation, last, changed_at: None, state, unlinked, retry_at: 0, lack }
     }
 
     /// Whether one should start now, or when.
@@ -232,33 +237,34 @@ impl Checkpointer {
     }
 
     /// Opens the tables file that is written this time, with room for the rows.
-    fn open(&self, ready: Box<Checkpoint>) -> io::Result<(State, bool)> {
+    fn open(&mut self, ready: Box<Checkpoint>) -> io::Result<(State, bool)> {
         let path = ready.path();
         let (file, is_new) = match self.parts.disk.open(path, Mode::Write, false) {
             Ok(file) => (file, false),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 match disk::or_lack(self.parts.disk.open(path, Mode::Create, false))? {
-                    None => return Ok(self.no_space(ready)),
-                    Some(file) => (file, true),
+                    Err(lack) => return Ok(self.lacking(ready, &lack)),
+                    Ok(file) => (file, true),
                 }
             }
-            Err(error) if disk::is_lack(&error) => return Ok(self.no_space(ready)),
+            Err(error) if disk::is_lack(&error) => return Ok(self.lacking(ready, &error)),
             Err(error) => return Err(error),
         };
         let bytes = ready.encode(self.parts.identity.cluster);
         let room = bytes.len().next_multiple_of(ALIGN) as u64;
         if file.bytes()? < room {
-            let allocated = disk::or_lack(file.allocate(0, room))?;
-            if allocated.is_none() {
-                return Ok(self.no_space(ready));
+            if let Err(lack) = disk::or_lack(file.allocate(0, room))? {
+                return Ok(self.lacking(ready, &lack));
             }
         }
+        self.lack.ends();
         // The name is synced even when the file was there: a crash may have come between the two.
         let is_new = is_new || ready.generation <= PATHS.len() as u64;
         Ok((State::Writing { ready, file, bytes, at: 0, is_new }, true))
     }
 
-    fn no_space(&self, ready: Box<Checkpoint>) -> (State, bool) {
+    fn lacking(&mut self, ready: Box<Checkpoint>, cause: &io::Error) -> (State, bool) {
+        self.lack.begins(ready.path(), cause);
         self.parts.wishes.ask_space();
         self.parts.room.set_lacking(true);
         self.parts.ballast.ring();

@@ -24,6 +24,7 @@ use crate::{
     id::{Lane, Lsn, SegmentId},
     journal::{Identity, poison},
     marks::Marks,
+    notice::{Lack, Notices},
     poison::{Poison, Poisoned},
     request::TopicConfig,
     segment::{
@@ -75,6 +76,8 @@ pub struct Parts {
     pub room: Arc<Room>,
     /// The next segment's id.
     pub next_segment: Arc<AtomicU64>,
+    /// Told what is lacking.
+    pub notices: Arc<Notices>,
     /// Rung when something was flushed or space ran out.
     pub checkpointer: Bell,
     /// What wakes it.
@@ -92,6 +95,7 @@ pub struct Flusher {
     /// Lanes whose flush lacked something: the others go first.
     lacking: BTreeSet<Lane>,
     retry_at: u64,
+    lack: Lack,
 }
 
 /// The growing segment of a lane, as flush knows it.
@@ -124,13 +128,14 @@ enum Call {
     Finished,
     /// The job has nothing to write now.
     Nothing,
-    /// There is no space to take. Nothing was lost; it is tried again.
-    NoSpace,
+    /// Something is lacking. Nothing was lost; it is tried again.
+    Lacking(io::Error),
 }
 
 impl Flusher {
     /// A flusher with nothing on its way.
     pub fn new(parts: Parts) -> Self {
+        let lack = Lack::new(parts.notices.clone(), "flush");
         Self {
             parts,
             lanes: BTreeMap::new(),
@@ -139,6 +144,7 @@ impl Flusher {
             job: None,
             lacking: BTreeSet::new(),
             retry_at: 0,
+            lack,
         }
     }
 
@@ -317,6 +323,11 @@ impl Flusher {
         }
     }
 
+    /// The segment that is written for a lane now.
+    fn path(&self, lane: Lane) -> String {
+        self.lanes.get(&lane).map_or_else(String::new, |active| active.name.path())
+    }
+
     fn is_alive(&self, lane: Lane) -> bool {
         self.parts.applied.read().live_topic(lane.topic).is_some()
     }
@@ -349,16 +360,16 @@ impl Flusher {
             let index_file = match self.parts.disk.open(&name, Mode::Write, false) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     let made = disk::or_lack(self.parts.disk.open(&name, Mode::Create, false))?;
-                    return Ok(made.map_or(Call::NoSpace, |_| Call::Done));
+                    return Ok(made.map_or_else(Call::Lacking, |_| Call::Done));
                 }
                 other => match disk::or_lack(other)? {
-                    Some(file) => file,
-                    None => return Ok(Call::NoSpace),
+                    Ok(file) => file,
+                    Err(lack) => return Ok(Call::Lacking(lack)),
                 },
             };
             if index_file.bytes()? < bytes.len() as u64 {
                 let made = disk::or_lack(index_file.allocate(0, bytes.len() as u64))?;
-                return Ok(made.map_or(Call::NoSpace, |()| Call::Done));
+                return Ok(made.map_or_else(Call::Lacking, |()| Call::Done));
             }
             disk::write_all_at(&*index_file, &bytes, 0)?;
             self.parts.written.note_file(job.lane, &index_file);
@@ -402,8 +413,8 @@ impl Flusher {
             let step = active.row.bytes.clamp(*ALLOCATE_BYTES.start(), *ALLOCATE_BYTES.end());
             let wanted = (active.allocated + step).max(end).next_multiple_of(FILE_HEADER_BYTES as u64);
             job.built = Some(built);
-            if disk::or_lack(file.allocate(active.allocated, wanted - active.allocated))?.is_none() {
-                return Ok(Call::NoSpace);
+            if let Err(lack) = disk::or_lack(file.allocate(active.allocated, wanted - active.allocated))? {
+                return Ok(Call::Lacking(lack));
             }
             active.allocated = wanted;
             return Ok(Call::Done);
@@ -454,8 +465,9 @@ impl Flusher {
     fn open(&mut self, active: &mut Active) -> io::Result<Call> {
         let path = active.name.path();
         if active.is_headed {
-            let Some(file) = disk::or_lack(self.parts.disk.open(&path, Mode::Write, true))? else {
-                return Ok(Call::NoSpace);
+            let file = match disk::or_lack(self.parts.disk.open(&path, Mode::Write, true))? {
+                Ok(file) => file,
+                Err(lack) => return Ok(Call::Lacking(lack)),
             };
             active.allocated = file.bytes()?;
             active.file = Some(file);
@@ -464,8 +476,8 @@ impl Flusher {
         let lane = active.name.lane;
         for (dir, parent) in [(topic_dir(lane.topic), DATA_DIR.to_owned()), (lane_dir(lane), topic_dir(lane.topic))] {
             if !self.dirs.contains(&dir) {
-                if disk::or_lack(self.parts.disk.create_dir(&dir))?.is_none() {
-                    return Ok(Call::NoSpace);
+                if let Err(lack) = disk::or_lack(self.parts.disk.create_dir(&dir))? {
+                    return Ok(Call::Lacking(lack));
                 }
                 self.parts.written.note_dir(&parent);
                 self.dirs.insert(dir);
@@ -473,13 +485,13 @@ impl Flusher {
             }
         }
         let file = match disk::or_lack(self.parts.disk.open(&path, Mode::Create, true)) {
-            Ok(Some(file)) => file,
-            Ok(None) => return Ok(Call::NoSpace),
+            Ok(Ok(file)) => file,
+            Ok(Err(lack)) => return Ok(Call::Lacking(lack)),
             // Left over from before a crash, behind every checkpoint: replay writes it again.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 match disk::or_lack(self.parts.disk.open(&path, Mode::Write, true))? {
-                    Some(file) => file,
-                    None => return Ok(Call::NoSpace),
+                    Ok(file) => file,
+                    Err(lack) => return Ok(Call::Lacking(lack)),
                 }
             }
             Err(error) => return Err(error),
@@ -516,7 +528,10 @@ impl Stage for Flusher {
                     self.retry_at = now.mono_us + RETRY_US;
                     Step::Until(self.retry_at)
                 }
-                Ok(false) => Step::Idle,
+                Ok(false) => {
+                    self.lack.ends();
+                    Step::Idle
+                }
                 Err(poisoned) => {
                     self.parts.poison.set(poisoned);
                     Step::Poisoned
@@ -530,7 +545,8 @@ impl Stage for Flusher {
                 self.parts.checkpointer.ring();
             }
             Ok(Call::Nothing) => self.parts.checkpointer.ring(),
-            Ok(Call::NoSpace) => {
+            Ok(Call::Lacking(cause)) => {
+                self.lack.begins(&self.path(job.lane), &cause);
                 // Waits for the ballast, a delete, an operator. The block is made again from the tail; other lanes may
                 // have what this one lacks.
                 self.parts.wishes.ask_space();
@@ -541,8 +557,7 @@ impl Stage for Flusher {
             // The topic went away with its directory between two looks.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !self.is_alive(job.lane) => {}
             Err(error) => {
-                let path = self.lanes.get(&job.lane).map_or_else(String::new, |active| active.name.path());
-                poison(&self.parts.poison, "flush", &path, &error);
+                poison(&self.parts.poison, "flush", &self.path(job.lane), &error);
                 return Step::Poisoned;
             }
         }

@@ -16,6 +16,7 @@ use crate::{
     disk::{self, Advice, Disk, DiskFile, Mode, aligned::AlignedBuf},
     id::Lsn,
     journal::poison,
+    notice::{Lack, Notice, Notices},
     poison::Poison,
     stage::{Bell, Now, Stage, Step},
 };
@@ -70,6 +71,8 @@ struct State {
     lacks: u32,
     /// Slots that exist with unknown contents and must be filled before use.
     unfilled: Vec<Slot>,
+    /// The operator knows that it is full.
+    is_full: bool,
 }
 
 /// The files that recovery found.
@@ -92,6 +95,7 @@ pub struct Pool {
     grower: Bell,
     waiting: [Bell; 2],
     checkpointer: Bell,
+    notices: Arc<Notices>,
 }
 
 /// How full the journal is.
@@ -125,18 +129,33 @@ impl Fullness {
 impl Pool {
     /// The pool as recovery found it. Those who wait are rung when a file comes free, the checkpointer when one more is
     /// in use.
-    pub fn new(files_max: u32, found: Files, waiting: [Bell; 2], checkpointer: &Bell) -> Arc<Self> {
+    pub fn new(
+        files_max: u32,
+        found: Files,
+        waiting: [Bell; 2],
+        checkpointer: &Bell,
+        notices: Arc<Notices>,
+    ) -> Arc<Self> {
         let Files { used, free, unfilled, next_file_no } = found;
         let slots = used.iter().map(|file| file.slot).chain(unfilled.iter().chain(&free).copied());
         let next_slot = slots.map(|slot| slot.0 + 1).max().unwrap_or(0);
-        let state =
-            State { handles: BTreeMap::new(), free, used: used.into(), next_file_no, next_slot, unfilled, lacks: 0 };
+        let state = State {
+            handles: BTreeMap::new(),
+            free,
+            used: used.into(),
+            next_file_no,
+            next_slot,
+            unfilled,
+            lacks: 0,
+            is_full: false,
+        };
         Arc::new(Self {
             state: Mutex::new(state),
             files_max,
             grower: Bell::default(),
             waiting,
             checkpointer: checkpointer.clone(),
+            notices,
         })
     }
 
@@ -147,6 +166,7 @@ impl Pool {
         let used = Used { slot, file_no: state.next_file_no, first_lsn };
         state.next_file_no += 1;
         state.used.push_back(used);
+        self.report(&mut state);
         drop(state);
         self.grower.ring();
         self.checkpointer.ring();
@@ -162,11 +182,30 @@ impl Pool {
             state.free.extend(first);
             released += 1;
         }
+        self.report(&mut state);
         drop(state);
         if released > 0 {
             self.waiting.iter().for_each(Bell::ring);
         }
         released
+    }
+
+    /// Reports that appends are refused, once, and that they are taken again.
+    fn report(&self, state: &mut State) {
+        let fullness = Fullness { used: state.used.len() as u32, files_max: self.files_max, is_starved: false };
+        let (files, files_max) = (fullness.used, fullness.files_max);
+        if !state.is_full && fullness.refuses_appends() {
+            state.is_full = true;
+            self.notices.push(Notice::JournalFull { files, files_max });
+        } else if state.is_full && !fullness.holds_appends() {
+            state.is_full = false;
+            self.notices.push(Notice::JournalRelieved { files });
+        }
+    }
+
+    /// Where states are reported.
+    pub(crate) fn notices(&self) -> &Arc<Notices> {
+        &self.notices
     }
 
     /// How full it is.
@@ -247,6 +286,7 @@ pub struct Grow {
     zeros: AlignedBuf,
     current: Option<(Slot, Filling)>,
     retry_at: u64,
+    lack: Lack,
     bell: Bell,
 }
 
@@ -256,8 +296,8 @@ impl Grow {
         let piece = ZERO_PIECE_BYTES.min(usize::try_from(file_bytes).unwrap_or(ZERO_PIECE_BYTES));
         let mut zeros = AlignedBuf::with_capacity(piece);
         zeros.grow_zeroed(piece);
-        let bell = pool.grower.clone();
-        Self { disk, pool, poison, file_bytes, zeros, current: None, retry_at: 0, bell }
+        let (bell, lack) = (pool.grower.clone(), Lack::new(pool.notices.clone(), "growing the journal"));
+        Self { disk, pool, poison, file_bytes, zeros, current: None, retry_at: 0, lack, bell }
     }
 
     /// One call on the file; the next state, or none when the file is ready.
@@ -318,12 +358,18 @@ impl Stage for Grow {
             self.current = Some((slot, Filling::Open(mode)));
             return Step::Did;
         };
-        let may_lack_space = matches!(filling, Filling::Open(_) | Filling::Allocate(_));
+        let may_lack = matches!(filling, Filling::Open(_) | Filling::Allocate(_));
         match self.advance(slot, filling) {
-            Ok(Some(next)) => self.current = Some((slot, next)),
+            Ok(Some(next)) => {
+                if matches!(next, Filling::Zero { at: 0, .. }) {
+                    self.lack.ends();
+                }
+                self.current = Some((slot, next));
+            }
             Ok(None) => self.pool.add(slot),
-            Err(error) if may_lack_space && disk::is_lack(&error) => {
+            Err(error) if may_lack && disk::is_lack(&error) => {
                 // Nothing is lost: the journal just does not grow.
+                self.lack.begins(&slot.path(), &error);
                 self.pool.lacked();
                 // Whether the file is there by now decides itself when it is opened again.
                 self.current = Some((slot, Filling::Open(Mode::Create)));
@@ -365,7 +411,7 @@ mod tests {
         let used = |slot, first| Used { slot: Slot(slot), file_no: u64::from(slot) + 1, first_lsn: Lsn(first) };
         let files = vec![used(0, 1), used(1, 10), used(2, 20)];
         let found = Files { used: files, next_file_no: 4, ..Files::default() };
-        let pool = Pool::new(16, found, [Bell::default(), Bell::default()], &Bell::default());
+        let pool = Pool::new(16, found, [Bell::default(), Bell::default()], &Bell::default(), Arc::default());
         assert_eq!(pool.release(Lsn(8)), 0, "frame 9 is in the first file");
         assert_eq!(pool.release(Lsn(9)), 1);
         assert_eq!(pool.release(Lsn(100)), 1, "the newest file stays");

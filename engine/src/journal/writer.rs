@@ -19,6 +19,7 @@ use crate::{
     },
     limits::ALIGN,
     marks::Marks,
+    notice::Lack,
     poison::Poison,
     stage::{Bell, Now, Queue, Stage, Step},
 };
@@ -63,6 +64,7 @@ pub struct Writer {
     file: Option<GroupFile>,
     /// The next file, taken from the pool and not opened yet.
     rolling: Option<Used>,
+    lack: Lack,
     staged: Staged,
     bell: Bell,
 }
@@ -108,6 +110,7 @@ impl Writer {
     pub fn resume(parts: Parts, resume: Resume) -> Self {
         let Parts { disk, pool, buffers, identity, marks, poison, file_bytes, group_bytes, inbox, outbox, bell } =
             parts;
+        let lack = Lack::new(pool.notices().clone(), "the journal");
         Self {
             disk,
             pool,
@@ -123,6 +126,7 @@ impl Writer {
             tip: resume.tip,
             file: resume.file,
             rolling: None,
+            lack,
             staged: Staged::default(),
             bell,
         }
@@ -159,13 +163,18 @@ impl Writer {
         let Some(used) = begun else { return Ok(Rolled::NoFile) };
         let path = used.slot.path();
         let opened = match self.pool.kept(used.slot) {
-            Some(file) => Some(file),
+            Some(file) => Ok(file),
             None => disk::or_lack(self.disk.open(&path, Mode::Write, true))?,
         };
-        let Some(file) = opened else {
-            self.rolling = Some(used);
-            return Ok(Rolled::Lacking);
+        let file = match opened {
+            Ok(file) => file,
+            Err(cause) => {
+                self.lack.begins(&path, &cause);
+                self.rolling = Some(used);
+                return Ok(Rolled::Lacking);
+            }
         };
+        self.lack.ends();
         self.pool.keep(used.slot, file.clone());
         let header = FileHeader {
             kind: FileKind::Journal,

@@ -26,7 +26,7 @@ fn writer(disk: &SimDisk, inbox: &Arc<Queue<Sequenced>>, outbox: &Arc<Queue<Grou
         Identity { cluster: Uid(*b"cluster-identity"), node: Uid(*b"identity-of-node"), incarnation: Incarnation(3) };
     let parts = Parts {
         disk: disk.handle(),
-        pool: Pool::new(2, files, [Bell::default(), Bell::default()], &Bell::default()),
+        pool: Pool::new(2, files, [Bell::default(), Bell::default()], &Bell::default(), Arc::default()),
         buffers: AlignedPool::new(0),
         identity,
         marks,

@@ -3,6 +3,8 @@
 
 use std::sync::{Arc, atomic::AtomicU64};
 
+use parking_lot::Mutex;
+
 use crate::{
     admit::{Admitted, SharedApplied, room::Room},
     commit::{Applier, Publisher, Tips, watch::Watch},
@@ -15,6 +17,7 @@ use crate::{
         writer::{self, Resume, Writer},
     },
     marks::Marks,
+    notice::Notices,
     poison::Poison,
     presence::Presence,
     read::Reads,
@@ -64,6 +67,7 @@ pub(super) struct Shared {
     pub(super) controls: Arc<Queue<Admitted>>,
     pub(super) watch: Arc<Watch>,
     pub(super) presence: Arc<Presence>,
+    pub(super) notices: Arc<Notices>,
     pub(super) bells: Bells,
 }
 
@@ -81,6 +85,8 @@ impl Shared {
             shelf: self.shelf.clone(),
             poison: self.poison.clone(),
             buffers: self.buffers.clone(),
+            notices: self.notices.clone(),
+            reported: Mutex::default(),
         }
     }
 
@@ -99,6 +105,7 @@ impl Shared {
             wishes: self.wishes.clone(),
             room: self.room.clone(),
             next_segment: self.next_segment.clone(),
+            notices: self.notices.clone(),
             checkpointer: self.bells.checkpointer.clone(),
             bell: self.bells.flusher.clone(),
         }
@@ -119,6 +126,7 @@ impl Shared {
             next_segment: self.next_segment.clone(),
             room: self.room.clone(),
             controls: self.controls.clone(),
+            notices: self.notices.clone(),
             identity: self.identity,
             settings: self.settings.clone(),
             flusher: self.bells.flusher.clone(),

@@ -30,6 +30,7 @@ use crate::{
     },
     limits::ALIGN,
     marks::Marks,
+    notice::{Notice, Notices},
     poison::Poison,
     presence::Presence,
     read::Reads,
@@ -99,6 +100,7 @@ pub(crate) struct Parts {
     pub(crate) controls: Arc<Queue<Admitted>>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) presence: Arc<Presence>,
+    pub(crate) notices: Arc<Notices>,
     pub(crate) checkpointer: Bell,
     pub(crate) stopping: AtomicBool,
     pub(crate) _lock: Box<dyn DirLock>,
@@ -215,6 +217,7 @@ fn build(
 ) -> Result<Opened, OpenError> {
     let Ground { control, identity, checkpoint, found, mut report } = ground;
     let (generation, start) = (checkpoint.generation, checkpoint.tip);
+    let began = env.mono_us();
     let shared = share(disk, &env, settings, identity, checkpoint, &found);
     let mut flusher = Flusher::new(shared.flusher());
     let tip = replay(&shared, &*env, start, &found, &mut flusher, &mut report)?;
@@ -230,6 +233,7 @@ fn build(
         shared.wishes.clone(),
         shared.poison.clone(),
         shared.settings.ballast_bytes,
+        (shared.room.clone(), shared.tail.clone()),
         &shared.bells.ballast,
     );
     let stages: Stages = vec![
@@ -242,6 +246,7 @@ fn build(
         Box::new(grow),
         Box::new(ballast),
     ];
+    tell(&shared.notices, &report, env.mono_us() - began);
     shared.poison.rings(stages.iter().map(|stage| stage.bell().clone()));
     let parts = Parts {
         reads: shared.reads(),
@@ -262,11 +267,24 @@ fn build(
         controls: shared.controls,
         watch: shared.watch,
         presence: shared.presence,
+        notices: shared.notices,
         checkpointer: shared.bells.checkpointer,
         stopping: AtomicBool::new(false),
         _lock: lock,
     };
     Ok(Opened { stages, report, parts })
+}
+
+/// Reports what opening found and did.
+fn tell(notices: &Notices, report: &OpenReport, duration_us: u64) {
+    if report.frames_replayed > 0 {
+        notices.push(Notice::Replayed { frames: report.frames_replayed, duration_us });
+    }
+    if report.dropped_bytes > 0 {
+        let (copy, possible_loss) = (report.quarantined.clone(), report.possible_loss);
+        notices.push(Notice::Dropped { bytes: report.dropped_bytes, copy, possible_loss });
+    }
+    report.findings.iter().for_each(|text| notices.push(Notice::Finding { text: text.clone() }));
 }
 
 /// What the stages share, as the checkpoint says.
@@ -279,7 +297,8 @@ fn share(
     found: &Found,
 ) -> Shared {
     let bells = Bells::default();
-    let (marks, poison) = (Arc::new(Marks::default()), Arc::new(Poison::default()));
+    let notices = Arc::new(Notices::default());
+    let (marks, poison) = (Arc::new(Marks::default()), Arc::new(Poison::new(notices.clone())));
     marks.durable.raise(checkpoint.tip.lsn);
     marks.published.raise(checkpoint.tip.lsn);
     marks.checkpointed.raise(checkpoint.tip.lsn);
@@ -296,12 +315,13 @@ fn share(
         files,
         [bells.sequencer.clone(), bells.writer.clone()],
         &bells.checkpointer,
+        notices.clone(),
     );
     let tail =
         Arc::new(Tail::new(settings.block_bytes, settings.tail_bytes, marks.clone(), &bells.flusher, &bells.sequencer));
     tail.restore(&checkpoint.lanes, &checkpoint.applied);
     let listed = checkpoint.lanes.iter().flat_map(|lane| &lane.segments).map(|segment| segment.id.get() + 1).max();
-    let room = Room::new(disk.clone(), env.mono_us(), settings.space_floor_bytes);
+    let room = Room::new(disk.clone(), env.mono_us(), settings.space_floor_bytes, notices.clone());
     room.set_tables_bytes(checkpoint.encode(identity.cluster).len() as u64);
     let controls = Queue::new(CONTROLS_MAX, &Bell::default(), &bells.sequencer);
     Shared {
@@ -323,6 +343,7 @@ fn share(
         buffers,
         pool,
         tail,
+        notices,
         bells,
     }
 }

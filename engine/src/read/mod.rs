@@ -5,6 +5,7 @@
 //! answer with its range, never a gap.
 
 use std::{
+    collections::BTreeSet,
     future::Future,
     io,
     pin::Pin,
@@ -12,12 +13,15 @@ use std::{
     task::{Context, Poll},
 };
 
+use parking_lot::Mutex;
+
 use crate::{
     admit::SharedApplied,
     disk::{Disk, Mode, aligned::AlignedPool},
     error::ReadFault,
     id::{Lane, Offset},
     marks::Marks,
+    notice::{Notice, Notices},
     poison::Poison,
     request::{Chunk, Extent, ReadAnswer, SegmentView, Start, TimeRun},
     segment::{
@@ -27,6 +31,9 @@ use crate::{
     table::row::SegmentRow,
     tail::{LaneState, SharedLane, Tail, TailBatch},
 };
+
+/// Damaged files that are remembered as reported.
+const REPORTED_MAX: usize = 1_024;
 
 /// Everything that a read looks at.
 pub struct Reads {
@@ -44,6 +51,10 @@ pub struct Reads {
     pub poison: Arc<Poison>,
     /// Where buffers come from.
     pub buffers: AlignedPool,
+    /// Told what cannot be read.
+    pub notices: Arc<Notices>,
+    /// Files that were reported.
+    pub reported: Mutex<BTreeSet<String>>,
 }
 
 /// Where a read finds what it wants.
@@ -143,7 +154,9 @@ impl Reads {
             Plan::Missing(to) => {
                 let file = segment::name::lane_dir(lane);
                 let fault = "no segment holds these offsets".to_owned();
-                Err(ReadFault::Damaged { from, to, file, position: 0, fault })
+                let fault = ReadFault::Damaged { from, to, file, position: 0, fault };
+                self.report(lane, &fault);
+                Err(fault)
             }
         }
     }
@@ -310,11 +323,28 @@ impl Reads {
             | SegmentFault::NoBlock { path, .. }
             | SegmentFault::Damaged { path, .. } => path.clone(),
         };
-        match fault {
+        let fault = match fault {
             SegmentFault::Read { source, .. } if source.kind() != io::ErrorKind::NotFound => {
                 ReadFault::Io { file, cause: source.to_string() }
             }
             _ => ReadFault::Damaged { from, to: row.end, file, position, fault: fault.to_string() },
+        };
+        self.report(lane, &fault);
+        fault
+    }
+
+    /// Reports a file that does not read, once.
+    fn report(&self, lane: Lane, fault: &ReadFault) {
+        let (file, notice) = match fault.clone() {
+            ReadFault::Damaged { from, to, file, fault, .. } => {
+                (file.clone(), Notice::Damaged { lane, from, to, file, fault })
+            }
+            ReadFault::Io { file, cause } => (file.clone(), Notice::ReadFailed { lane, file, cause }),
+            _ => return,
+        };
+        let mut reported = self.reported.lock();
+        if reported.len() < REPORTED_MAX && reported.insert(file) {
+            self.notices.push(notice);
         }
     }
 

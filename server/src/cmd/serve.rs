@@ -3,25 +3,23 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tillroll_engine::{
     driver::threads::Running,
-    engine::Engine,
     open::{OpenError, OpenReport},
     settings::Settings,
 };
-use tillroll_server::{Server, ServerSettings};
+use tillroll_server::{Server, ServerSettings, notices};
 use tokio_util::sync::CancellationToken;
 
 use crate::cmd::{
     address,
     fail::{Code, Failure, say},
     log,
-    out::{Out, counted},
+    out::Out,
     signals::Signals,
 };
 
@@ -29,8 +27,6 @@ use crate::cmd::{
 const DESCRIPTORS_MIN: u64 = 4_096;
 /// Who may have its port, and what names another one.
 const HAS_PORT: (&str, &str) = (", perhaps a broker,", "--listen");
-/// How often it is looked whether writes are off.
-const POISON_LOOK: Duration = Duration::from_secs(1);
 
 /// `tillroll serve`.
 #[derive(Args, Debug)]
@@ -117,13 +113,8 @@ fn broker(
     log::start();
     descriptors();
     let settings = Settings { hold_checkpoints: tuning.hold_checkpoints, ..Settings::default() };
-    let began = Instant::now();
     let running = Running::start(data, settings).map_err(|error| refused(data, &error))?;
-    if running.report.frames_replayed > 0 {
-        let (replayed, seconds) = (counted(running.report.frames_replayed, "frame"), began.elapsed().as_secs_f64());
-        out.say(format!("{replayed} of the journal replayed in {seconds:.1} s"));
-    }
-    warn(&running.report);
+    notices::log_now(&running.engine);
     let OpenReport { incarnation, frames_replayed, dropped_bytes, .. } = running.report;
     tracing::info!(data = %data.display(), incarnation, frames_replayed, dropped_bytes, "opened");
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -142,11 +133,13 @@ fn broker(
         listening(address);
         let stop = CancellationToken::new();
         tokio::spawn(end_on_signals(signals, stop.clone(), out));
-        tokio::spawn(tell_of_poison(running.engine.clone()));
+        let engine = running.engine.clone();
+        tokio::spawn(notices::log_all(engine.clone()));
         server.serve(stop).await.map_err(|error| Failure::plain(format!("serving: {error}")))?;
         // Blocks for some seconds at most, and must not hold up the second signal.
         let stopped = tokio::task::spawn_blocking(move || running.stop()).await;
-        stopped.map_err(|_| Failure::plain("the engine did not stop in order"))
+        notices::log_now(&engine);
+        stopped.map(|_| ()).map_err(|_| Failure::plain("the engine did not stop in order"))
     });
     runtime.shutdown_background();
     served
@@ -161,16 +154,6 @@ async fn end_on_signals(mut signals: Signals, stop: CancellationToken, out: Out)
     std::process::exit(128 + second);
 }
 
-/// A log whose writes are off says so once, unasked: its clients only learn that it refuses them.
-async fn tell_of_poison(engine: Engine) {
-    while !engine.is_poisoned() {
-        tokio::time::sleep(POISON_LOOK).await;
-    }
-    if let Some(cause) = engine.status().poisoned {
-        say(&format!("error: writes are off: {cause}; reads go on. Mend the disk, then start the broker again"));
-    }
-}
-
 /// Segments and connections take descriptors: as many as the system lets this process have.
 fn descriptors() {
     let limit = getrlimit(Resource::Nofile);
@@ -180,23 +163,6 @@ fn descriptors() {
         say(&format!(
             "warning: only {count} files may be open; many topics and clients need {DESCRIPTORS_MIN}: see ulimit -Hn"
         ));
-    }
-}
-
-/// What opening found that somebody should know.
-fn warn(report: &OpenReport) {
-    if report.dropped_bytes > 0 {
-        let kept = report.quarantined.as_ref().map_or_else(String::new, |file| format!(" (a copy is in {file})"));
-        let dropped = counted(report.dropped_bytes, "byte");
-        let acked = if report.possible_loss {
-            "a kill leaves only what was never acked; if the power was cut, an acked group may be among them"
-        } else {
-            "they were never acked"
-        };
-        say(&format!("warning: {dropped} behind the last whole group of the journal are dropped{kept}: {acked}"));
-    }
-    for finding in &report.findings {
-        say(&format!("warning: {finding}"));
     }
 }
 

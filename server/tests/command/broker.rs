@@ -147,10 +147,26 @@ fn a_second_signal_ends_it_at_once_and_loses_nothing() {
         assert_eq!(code, expected, "{said}");
 
         let broker = shell.broker(&["serve", "--data", "data", "--listen", "127.0.0.1:0"]);
-        assert!(broker.before.starts_with("3 frames of the journal replayed in "), "{}", broker.before);
+        assert!(
+            broker.before.contains(" INFO tillroll::notice: 3 frames of the journal replayed in "),
+            "{}",
+            broker.before
+        );
         shell.talk_to(&broker);
         assert_eq!(shell.ok("tillroll read orders --format '%v\\n'"), "kept\n");
     }
+}
+
+#[test]
+fn what_a_start_finds_is_logged_before_it_listens() {
+    let (shell, mut broker) = Shell::with_broker();
+    shell.ok("tillroll topic create orders --partitions 1");
+    broker.signal("TERM");
+    assert_eq!(broker.end("TERM").0, 0);
+    // The first checkpoint went to the second file, so this one holds nothing that is needed.
+    std::fs::write(shell.folder().join("data/tables-a"), [0x5a; 4_096]).expect("a damaged file");
+    let broker = shell.broker(&["serve", "--data", "data", "--listen", "127.0.0.1:0"]);
+    assert!(broker.before.contains(" WARN tillroll::notice: tables-a is not believed: "), "{}", broker.before);
 }
 
 #[test]
