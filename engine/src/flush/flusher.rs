@@ -250,6 +250,7 @@ impl Flusher {
             end: base,
             generation: 0,
             sealed: false,
+            last_lsn: Lsn(0),
             bytes: FILE_HEADER_BYTES as u64,
             last_crc: self.header(id).crc(),
             first_time_us: i64::MAX,
@@ -441,6 +442,7 @@ impl Flusher {
         let header = &built.header;
         active.row.bytes += built.bytes.len() as u64;
         active.row.end = header.end;
+        active.row.last_lsn = header.last_lsn;
         active.row.last_crc = built.crc;
         active.row.first_time_us = active.row.first_time_us.min(header.first_time_us);
         active.row.last_time_us = header.last_time_us;

@@ -44,6 +44,8 @@ pub struct Found {
     pub next_file_no: u64,
     /// What stands behind the tip and is not zero.
     pub dropped: Option<Dropped>,
+    /// Frames above the tip in files whose header is not one: together at most some [`DROPPED_BYTES_MAX`].
+    pub strays: Vec<Dropped>,
 }
 
 /// Bytes behind the last whole group.
@@ -250,9 +252,11 @@ pub fn scan(source: &Source<'_>, start: Tip) -> Result<Found, ScanFault> {
         told.look(source, buffer.as_slice());
         free.push(file.slot);
     }
+    let mut strays = Vec::new();
     for &slot in &unfilled {
         source.load(slot, &mut buffer)?;
         told.look(source, buffer.as_slice());
+        strays_in(source, slot, buffer.as_slice(), tip.lsn, &mut strays);
     }
     if chain.is_empty() {
         tip.at = 0;
@@ -260,7 +264,7 @@ pub fn scan(source: &Source<'_>, start: Tip) -> Result<Found, ScanFault> {
     let next_file_no = seen.iter().map(|file| file.header.number).chain([tip.file_no]).max().unwrap_or(0) + 1;
     let headers = seen.iter().map(|file| file.header.incarnation).max().unwrap_or_default();
     let (lookahead, newest_incarnation) = (told.durable, told.incarnation.max(headers));
-    Ok(Found { tip, lookahead, newest_incarnation, chain, free, unfilled, next_file_no, dropped })
+    Ok(Found { tip, lookahead, newest_incarnation, chain, free, unfilled, next_file_no, dropped, strays })
 }
 
 struct Walk<'a> {
@@ -324,6 +328,23 @@ fn dropped(slot: Slot, bytes: &[u8], at: u64) -> Dropped {
     let blocks = rest.chunks(ALIGN).take_while(|block| block.iter().any(|&byte| byte != 0)).count();
     let len = (blocks * ALIGN).min(rest.len()).min(DROPPED_BYTES_MAX);
     Dropped { slot, at, bytes: rest[..len].to_vec() }
+}
+
+/// Adds the frames above the tip that stand in a file without a header. A power cut leaves such a file when the write
+/// of its header was lost and the first group behind it was not; damage leaves one that held durable frames.
+fn strays_in(source: &Source<'_>, slot: Slot, bytes: &[u8], tip: Lsn, strays: &mut Vec<Dropped>) {
+    let mut at = 0;
+    while let Some(block) = bytes.get(at..at + ALIGN) {
+        let is_stray = FrameHeader::decode(block, source.seed).is_ok_and(|header| header.lsn > tip);
+        let had: usize = strays.iter().map(|stray| stray.bytes.len()).sum();
+        if !is_stray || had >= DROPPED_BYTES_MAX {
+            at += ALIGN;
+            continue;
+        }
+        let stray = dropped(slot, bytes, at as u64);
+        at += stray.bytes.len();
+        strays.push(stray);
+    }
 }
 
 /// What valid frames at aligned positions tell, wherever they stand.

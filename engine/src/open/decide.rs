@@ -11,6 +11,10 @@
 //!   L < M         –            –                 refuse: L+1…M were durable, rotten
 //! ```
 //!
+//! What tells M: the tables' LSN; the clean mark; the watermark; `durable_lsn` of later frames; and the last frame of
+//! every block that the tables list, since flush writes blocks of durable frames only. The tables carry that frame
+//! with each segment, so no segment is read for it.
+//!
 //! Example of the third row: groups 7 and 8 are written, 7 is synced and acked, the power goes. The watermark was
 //! never synced and says 5. The disk kept a torn 7. Nothing left says that 7 was durable: on one node this cannot be
 //! decided, so it is said.
@@ -30,6 +34,8 @@ pub struct Facts {
     pub watermark: Lsn,
     /// The greatest durable LSN that any later frame tells.
     pub lookahead: Lsn,
+    /// The last frame that a block holds which the tables list.
+    pub flushed: Lsn,
     /// Something stands behind the last whole group.
     pub has_more: bool,
 }
@@ -56,7 +62,7 @@ pub enum Verdict {
 impl Facts {
     /// M.
     pub fn durable(&self) -> Lsn {
-        self.tables.max(self.clean).max(self.watermark).max(self.lookahead)
+        self.tables.max(self.clean).max(self.watermark).max(self.lookahead).max(self.flushed)
     }
 }
 
@@ -78,7 +84,7 @@ mod tests {
     #[test]
     fn every_row_of_the_table_holds() {
         let mut rows = [0; 4];
-        for bits in 0..4_u32.pow(5) * 2 {
+        for bits in 0..4_u32.pow(6) * 2 {
             let digit = |place: u32| Lsn(u64::from(bits / 2 / 4_u32.pow(place) % 4));
             let facts = Facts {
                 last: digit(0),
@@ -86,9 +92,10 @@ mod tests {
                 clean: digit(2),
                 watermark: digit(3),
                 lookahead: digit(4),
+                flushed: digit(5),
                 has_more: bits % 2 == 1,
             };
-            let told = [facts.tables, facts.clean, facts.watermark, facts.lookahead];
+            let told = [facts.tables, facts.clean, facts.watermark, facts.lookahead, facts.flushed];
             let rotten = told.iter().any(|mark| *mark > facts.last);
             let verdict = decide(&facts);
             match verdict {

@@ -1,11 +1,14 @@
 //! The directory itself: made when it is new, and held against what the tables list.
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
 
 use crate::{
     disk::{self, Disk, Mode},
     env::Env,
-    id::{Incarnation, Lane, Lsn, Offset, Uid},
+    id::{Incarnation, Lane, Lsn, Offset, SegmentId, Uid},
     journal::{
         control::{CONTROL_PATH, Control, ControlFault, WATERMARK_PATH, Watermark},
         pool::{JOURNAL_DIR, Slot},
@@ -85,11 +88,13 @@ fn remains(disk: &dyn Disk) -> Result<Option<String>, OpenError> {
     Ok(tables.map(|entry| entry.name).or(data.map(named(DATA_DIR))).or(journal.map(named(JOURNAL_DIR))))
 }
 
-/// A file that should be there and is not, or is too short.
+/// What the files below `data/` are, held against the tables.
 #[derive(Debug)]
 pub(super) struct Listing {
     /// What was found, in words.
     pub(super) findings: Vec<String>,
+    /// Listed segments whose file is missing or too short: nothing is appended to them.
+    pub(super) lost: BTreeSet<SegmentId>,
 }
 
 /// Holds the files of all lanes against what the tables list.
@@ -103,7 +108,7 @@ pub(super) fn compare(
     lanes: &[LaneRow],
     incarnation: Incarnation,
 ) -> Result<Listing, OpenError> {
-    let mut findings = Vec::new();
+    let (mut findings, mut lost) = (Vec::new(), BTreeSet::new());
     let rows: BTreeMap<Lane, &LaneRow> = lanes.iter().map(|row| (row.lane, row)).collect();
     let mut on_disk: BTreeMap<Lane, Vec<disk::Entry>> = BTreeMap::new();
     // A deleted topic's files go with the next checkpoint, or are gone already: nobody will read them.
@@ -121,7 +126,10 @@ pub(super) fn compare(
     }
     for (lane, row) in rows.iter().filter(|(lane, _)| !is_deleted(lane.topic)) {
         let files = on_disk.get(lane).map(Vec::as_slice).unwrap_or_default();
-        findings.extend(missing(row, files));
+        for (segment, finding) in missing(row, files) {
+            lost.insert(segment);
+            findings.push(finding);
+        }
     }
     for (lane, files) in &on_disk {
         let row = rows.get(lane);
@@ -148,7 +156,7 @@ pub(super) fn compare(
             disk.sync_dir(&dir).map_err(io(format!("syncing {dir}")))?;
         }
     }
-    Ok(Listing { findings })
+    Ok(Listing { findings, lost })
 }
 
 fn list(disk: &dyn Disk, dir: &str) -> Result<Vec<disk::Entry>, OpenError> {
@@ -158,7 +166,7 @@ fn list(disk: &dyn Disk, dir: &str) -> Result<Vec<disk::Entry>, OpenError> {
     }
 }
 
-fn missing(row: &LaneRow, files: &[disk::Entry]) -> Vec<String> {
+fn missing(row: &LaneRow, files: &[disk::Entry]) -> Vec<(SegmentId, String)> {
     let short = row.segments.iter().filter_map(|segment| {
         let name = Name { lane: row.lane, base: segment.base, generation: segment.generation, part: Part::Log };
         let found = files.iter().find(|file| file.name == name.file());
@@ -167,13 +175,14 @@ fn missing(row: &LaneRow, files: &[disk::Entry]) -> Vec<String> {
             Some(file) if file.bytes < segment.bytes => "is shorter than its data",
             Some(_) => return None,
         };
-        Some(format!(
+        let finding = format!(
             "segment {} {what}: offsets {} to {} cannot be read; put the file back from a copy, or read on from {}",
             name.path(),
             segment.base,
             segment.end.get() - 1,
             segment.end
-        ))
+        );
+        Some((segment.id, finding))
     });
     short.collect()
 }

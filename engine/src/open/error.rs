@@ -5,7 +5,7 @@ use std::io;
 use thiserror::Error;
 
 use crate::{
-    id::Lsn,
+    id::{Lane, Lsn, Offset},
     journal::{control::ControlFault, scan::ScanFault},
     poison::Poisoned,
     table::file::TablesFault,
@@ -34,6 +34,19 @@ pub enum OpenError {
         from: Lsn,
         /// Last durable frame.
         to: Lsn,
+    },
+    /// Segments hold records that neither the tables nor the journal know. Nothing was appended.
+    #[error(
+        "segments of partition {lane} hold offsets below {flushed}, but tables and journal end at {end}: files of \
+         different moments are mixed; restore a snapshot, or copy the directory aside and ask before anything is dropped"
+    )]
+    FlushedBeyondEnd {
+        /// Topic and partition.
+        lane: Lane,
+        /// Offsets below are in segments.
+        flushed: Offset,
+        /// The next offset that would be given out.
+        end: Offset,
     },
     /// `control` cannot be believed.
     #[error("{fault} (file control); restore it from a snapshot: without it nothing here can be believed")]

@@ -141,7 +141,7 @@ fn ground(disk: &dyn Disk, env: &dyn Env, settings: &Settings) -> Result<Ground,
     if is_slot_damaged {
         report.findings.push("one slot of control is damaged; the other one is believed".to_owned());
     }
-    let checkpoint = tables(disk, &control, &mut report)?;
+    let mut checkpoint = tables(disk, &control, &mut report)?;
     let source = Source { disk, seed: identity.seed(), file_bytes: settings.journal_file_bytes };
     let found = scan::scan(&source, checkpoint.tip)?;
     let watermark = Watermark::read(disk).map_err(io("reading the watermark"))?;
@@ -151,7 +151,8 @@ fn ground(disk: &dyn Disk, env: &dyn Env, settings: &Settings) -> Result<Ground,
         clean: control.clean_lsn,
         watermark: watermark.map_or(Lsn(0), |mark| mark.durable_lsn),
         lookahead: found.lookahead,
-        has_more: found.dropped.is_some(),
+        flushed: checkpoint.flushed_lsn(),
+        has_more: found.dropped.is_some() || !found.strays.is_empty(),
     };
     match decide::decide(&facts) {
         Verdict::Rotten { from, to } => return Err(OpenError::Rotten { from, to }),
@@ -171,6 +172,9 @@ fn ground(disk: &dyn Disk, env: &dyn Env, settings: &Settings) -> Result<Ground,
     let identity = Identity { incarnation: control.incarnation, ..identity };
     let listing = directory::compare(disk, &checkpoint.applied.topics, &checkpoint.lanes, control.incarnation)?;
     report.findings.extend(listing.findings);
+    // A growing segment without its file takes no more blocks: what comes next begins another one.
+    let segments = checkpoint.lanes.iter_mut().flat_map(|lane| &mut lane.segments);
+    segments.filter(|row| listing.lost.contains(&row.id)).for_each(|row| row.sealed = true);
     Ok(Ground { control, identity, checkpoint, found, report })
 }
 
@@ -195,16 +199,20 @@ fn cut(
     incarnation: crate::id::Incarnation,
     report: &mut OpenReport,
 ) -> Result<(), OpenError> {
-    let Some(dropped) = &found.dropped else { return Ok(()) };
-    report.dropped_bytes = dropped.bytes.len() as u64;
-    let kept = directory::keep_dropped(disk, dropped.slot, dropped.at, &dropped.bytes, incarnation, found.tip.lsn);
-    report.quarantined = kept;
-    let path = dropped.slot.path();
-    let file = disk.open(&path, Mode::Write, true).map_err(io(format!("opening {path}")))?;
-    let mut zeros = AlignedBuf::with_capacity(ALIGN);
-    zeros.grow_zeroed(ALIGN);
-    disk::write_all_at(&*file, zeros.as_slice(), dropped.at).map_err(io(format!("cutting {path}")))?;
-    file.sync().map_err(io(format!("syncing the cut of {path}")))
+    // Strays are found again wherever one of their blocks stands, so all of them go; the chain ends at its first zeros.
+    let strays = found.strays.iter().map(|stray| (stray, stray.bytes.len()));
+    for (dropped, cut_bytes) in found.dropped.iter().map(|dropped| (dropped, ALIGN)).chain(strays) {
+        report.dropped_bytes += dropped.bytes.len() as u64;
+        let kept = directory::keep_dropped(disk, dropped.slot, dropped.at, &dropped.bytes, incarnation, found.tip.lsn);
+        report.quarantined = report.quarantined.take().or(kept);
+        let path = dropped.slot.path();
+        let file = disk.open(&path, Mode::Write, true).map_err(io(format!("opening {path}")))?;
+        let mut zeros = AlignedBuf::with_capacity(cut_bytes);
+        zeros.grow_zeroed(cut_bytes);
+        disk::write_all_at(&*file, zeros.as_slice(), dropped.at).map_err(io(format!("cutting {path}")))?;
+        file.sync().map_err(io(format!("syncing the cut of {path}")))?;
+    }
+    Ok(())
 }
 
 /// The stages over what was found, with the journal replayed.
@@ -221,6 +229,7 @@ fn build(
     let shared = share(disk, &env, settings, identity, checkpoint, &found);
     let mut flusher = Flusher::new(shared.flusher());
     let tip = replay(&shared, &*env, start, &found, &mut flusher, &mut report)?;
+    flushed_within_end(&shared)?;
     let mut grow =
         Grow::new(shared.disk.clone(), shared.pool.clone(), shared.poison.clone(), shared.settings.journal_file_bytes);
     first_file(&shared, &found, &mut grow)?;
@@ -386,6 +395,20 @@ fn replay(
     Ok(Tip { file_no: found.tip.file_no, at: found.tip.at, ..tip })
 }
 
+/// No partition may have more in segments than the tables and the journal know of: the next appends would be given
+/// offsets that are taken.
+fn flushed_within_end(shared: &Shared) -> Result<(), OpenError> {
+    let applied = shared.applied.read();
+    for (lane, state) in shared.tail.lanes() {
+        let flushed = state.lock().flushed;
+        let end = applied.lanes.get(&lane).map(|lane| lane.end).unwrap_or_default();
+        if applied.live_topic(lane.topic).is_some() && flushed > end {
+            return Err(OpenError::FlushedBeyondEnd { lane, flushed, end });
+        }
+    }
+    Ok(())
+}
+
 /// A new journal gets its first file here; every later one is made in the background.
 fn first_file(shared: &Shared, found: &Found, grow: &mut Grow) -> Result<(), OpenError> {
     if !found.chain.is_empty() {
@@ -410,3 +433,6 @@ fn resume(shared: &Shared, found: &Found, tip: Tip) -> Result<Resume, OpenError>
     let file = shared.disk.open(&path, Mode::Write, true).map_err(io(format!("opening {path}")))?;
     Ok(Resume { tip, file: Some(GroupFile { file, file_no: last.file_no }) })
 }
+
+#[cfg(all(test, feature = "sim"))]
+mod tests;

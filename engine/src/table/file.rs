@@ -24,7 +24,7 @@ use crate::{
 /// The two files.
 pub const PATHS: [&str; 2] = ["tables-a", "tables-b"];
 const MAGIC: [u8; 4] = *b"TLRT";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const HEADER_BYTES: usize = 128;
 const ROW_HEADER_BYTES: usize = 12;
 
@@ -69,6 +69,13 @@ impl Checkpoint {
     /// Which file it is written to.
     pub fn path(&self) -> &'static str {
         PATHS[(self.generation % 2) as usize]
+    }
+
+    /// The last frame that a listed block holds records of. A checkpoint lists blocks of frames above its own LSN when
+    /// flush has written them meanwhile, and they were durable.
+    pub fn flushed_lsn(&self) -> Lsn {
+        let segments = self.lanes.iter().flat_map(|lane| &lane.segments);
+        segments.map(|segment| segment.last_lsn).max().unwrap_or_default()
     }
 
     /// The file's bytes.

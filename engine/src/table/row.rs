@@ -130,6 +130,9 @@ pub struct SegmentRow {
     pub generation: u32,
     /// It never changes again.
     pub sealed: bool,
+    /// The last frame that any of its blocks holds records of; 0 before the first block. Blocks are written of durable
+    /// frames only, so this frame was durable.
+    pub last_lsn: Lsn,
     /// End of its data in the file.
     pub bytes: u64,
     /// `header_crc` of its last block, which the next one continues; 0 before the first.
@@ -278,7 +281,7 @@ impl Row for LaneRow {
         out.count(self.segments.len());
         for segment in &self.segments {
             out.number(segment.id.0).number(segment.base.0).number(segment.end.0).word(segment.generation);
-            out.truth(segment.sealed).number(segment.bytes).word(segment.last_crc);
+            out.truth(segment.sealed).number(segment.last_lsn.0).number(segment.bytes).word(segment.last_crc);
             out.time(segment.first_time_us).time(segment.last_time_us);
         }
     }
@@ -291,6 +294,7 @@ impl Row for LaneRow {
                 end: Offset(row.number()?),
                 generation: row.word()?,
                 sealed: row.truth()?,
+                last_lsn: Lsn(row.number()?),
                 bytes: row.number()?,
                 last_crc: row.word()?,
                 first_time_us: row.time()?,
@@ -388,6 +392,7 @@ mod tests {
             end: Offset(50),
             generation: 0,
             sealed: true,
+            last_lsn: Lsn(40),
             bytes: 8_192,
             last_crc: 77,
             first_time_us: 1,

@@ -172,6 +172,7 @@ fn refused(data: &Path, error: &OpenError) -> Failure {
         OpenError::Locked => Code::Conflict,
         OpenError::Newer { .. } | OpenError::NotEmpty { .. } => Code::Refused,
         OpenError::Rotten { .. }
+        | OpenError::FlushedBeyondEnd { .. }
         | OpenError::Control { .. }
         | OpenError::ControlMissing { .. }
         | OpenError::Tables { .. }

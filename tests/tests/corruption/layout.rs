@@ -247,7 +247,8 @@ fn lane(contents: &BTreeMap<String, Vec<u8>>, mut row: Row<'_>, spans: &mut BTre
     let [_head, _end, _last_time, _flushed] = [(); 4].map(|()| row.take(8));
     for _ in 0..row.take(4) {
         let [_id, base, end] = [(); 3].map(|()| row.take(8));
-        let (generation, _sealed, data_end) = (row.take(4), row.take(1), size(row.take(8)));
+        let (generation, _sealed, _last_lsn) = (row.take(4), row.take(1), row.take(8));
+        let data_end = size(row.take(8));
         let [_last_crc, _first_time, _last_time] = [4, 8, 8].map(|count| row.take(count));
         let stem = format!("data/{topic:016x}/{partition}/{base:020}-{generation:08x}");
         let path = format!("{stem}.log");

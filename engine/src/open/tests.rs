@@ -1,0 +1,312 @@
+//! Goal: a start never gives out offsets that segments already hold, and never panics, whatever part of a directory
+//! is lost or older than the rest. Method: a log on the simulated disk is stopped in the middle of a checkpoint, so
+//! that its tables list blocks of frames above their own LSN; then the journal loses its end, or the files are copied one by one
+//! at different moments.
+
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use super::OpenError;
+use crate::{
+    disk::sim::SimDisk,
+    driver::seeded::{Seeded, SimEnv},
+    engine::{self, Engine},
+    error::ReadFault,
+    id::{Lane, Offset, Partition},
+    journal::{
+        Identity, Tip,
+        control::{CONTROL_PATH, Control},
+        frame::FrameHeader,
+        pool::JOURNAL_DIR,
+    },
+    limits::ALIGN,
+    request::{Append, AppendBatch, Content, TopicConfig},
+    settings::Settings,
+    table::file::{self, Checkpoint},
+};
+
+const TOPIC: &str = "orders";
+
+fn settings() -> Settings {
+    Settings {
+        journal_files_max: 8,
+        journal_file_bytes: 64 << 10,
+        group_bytes: 16 << 10,
+        tail_bytes: 96 << 10,
+        block_bytes: 4 << 10,
+        checkpoint_after_us: 1_000_000,
+        space_floor_bytes: 0,
+        ballast_bytes: 0,
+        ..Settings::default()
+    }
+}
+
+struct World {
+    engine: Engine,
+    driver: Seeded,
+    env: Arc<SimEnv>,
+    findings: Vec<String>,
+    dropped_bytes: u64,
+    possible_loss: bool,
+}
+
+fn open(disk: &SimDisk, seed: u64) -> Result<World, OpenError> {
+    let env = SimEnv::new(seed);
+    let (engine, stages, report) = engine::open(disk.handle(), env.clone(), settings())?;
+    let (findings, dropped_bytes, possible_loss) = (report.findings, report.dropped_bytes, report.possible_loss);
+    Ok(World { engine, driver: Seeded::new(stages, env.clone(), seed), env, findings, dropped_bytes, possible_loss })
+}
+
+fn topic(world: &mut World) -> Lane {
+    let config = TopicConfig { partitions: 1, segment_bytes: 64 << 10, ..TopicConfig::default() };
+    let ticket = world.engine.create_topic(TOPIC, config, false);
+    world.driver.settle(10_000);
+    let created = ticket.try_take().expect("answered").expect("created");
+    Lane { topic: created.topic.id, partition: Partition(0) }
+}
+
+/// The value at an offset: every record of a lane says where it belongs.
+fn value(offset: u64) -> Vec<u8> {
+    let mut value = format!("{offset}/").into_bytes();
+    value.resize(700, b'x');
+    value
+}
+
+/// A record with that value, alone in its set.
+fn set(value: &[u8]) -> Bytes {
+    let varint = |number: usize| [(number & 0x7f | 0x80) as u8, (number >> 7) as u8];
+    let mut record = vec![0x12];
+    record.extend(varint(value.len()));
+    record.extend(value);
+    let mut out = vec![0x0a];
+    out.extend(varint(record.len()));
+    out.extend(record);
+    out.into()
+}
+
+fn append(engine: &Engine, offset: u64) -> crate::ticket::Ticket<crate::request::Appended> {
+    let content = Content::Plain(set(&value(offset)));
+    let batch = AppendBatch { topic: TOPIC.into(), topic_id: None, partition: Some(Partition(0)), content };
+    engine.try_append(Append { batches: vec![batch], ..Append::default() })
+}
+
+/// Steps until an append is answered; whether it was accepted.
+fn answered(world: &mut World, ticket: &crate::ticket::Ticket<crate::request::Appended>) -> bool {
+    for _ in 0..100_000 {
+        if let Some(answer) = ticket.try_take() {
+            return answer.is_ok();
+        }
+        if !world.driver.step() {
+            world.env.advance(200_000);
+        }
+    }
+    panic!("an append was not answered");
+}
+
+fn control(disk: &SimDisk) -> Control {
+    Control::read(&disk.read_file(CONTROL_PATH)).expect("control reads").0
+}
+
+fn tables(disk: &SimDisk) -> Checkpoint {
+    let cluster = control(disk).cluster;
+    file::read_newest(&*disk.handle(), cluster).expect("reads").checkpoint.unwrap_or_default()
+}
+
+/// A directory whose newest tables list blocks of frames above their LSN: the first seed that gives one.
+fn ahead() -> (SimDisk, Lane, Checkpoint) {
+    for seed in 0..200 {
+        let disk = SimDisk::new(seed);
+        let mut world = open(&disk, seed).expect("a new directory opens");
+        let lane = topic(&mut world);
+        let mut held = Vec::new();
+        for _ in 0..40 {
+            (0..8).for_each(|_| held.push(append(&world.engine, held.len() as u64)));
+            world.engine.ask_checkpoint();
+            world.driver.steps(17);
+            let tables = tables(&disk);
+            if tables.lanes.iter().any(|row| row.flushed > row.end) {
+                return (disk.snapshot(), lane, tables);
+            }
+        }
+    }
+    panic!("no seed gave tables that list blocks above their LSN");
+}
+
+/// The journal file of a number.
+fn journal_file(disk: &SimDisk, number: u64) -> String {
+    let headed = |path: &String| {
+        let bytes = disk.read_file(path);
+        bytes[..4] == *b"TLRF" && bytes[48..56] == number.to_le_bytes()
+    };
+    let mut files = disk.files().into_iter().filter(|path| path.starts_with(JOURNAL_DIR));
+    files.find(headed).expect("the file is there")
+}
+
+/// Every group above `tip` is gone, as if it had never been written, and so is what the watermark says.
+fn lose_above(disk: &SimDisk, tip: Tip) {
+    for number in tip.file_no.. {
+        let exists = disk
+            .files()
+            .iter()
+            .any(|path| path.starts_with(JOURNAL_DIR) && disk.read_file(path)[48..56] == number.to_le_bytes());
+        if !exists {
+            break;
+        }
+        let path = journal_file(disk, number);
+        let mut bytes = disk.read_file(&path);
+        let from = if number == tip.file_no { usize::try_from(tip.at).expect("small") } else { 0 };
+        bytes[from..].fill(0);
+        disk.write_file(&path, &bytes);
+    }
+    disk.write_file("watermark", &[0; ALIGN]);
+}
+
+#[test]
+fn blocks_that_the_tables_list_prove_frames_that_the_journal_has_lost() {
+    let (disk, _, tables) = ahead();
+    open(&disk.snapshot(), 1).expect("whole, it opens");
+    lose_above(&disk, tables.tip);
+    match open(&disk, 1) {
+        Err(OpenError::Rotten { from, to }) => {
+            assert_eq!(from, tables.tip.lsn.next());
+            assert!(to > tables.tip.lsn);
+        }
+        Err(error) => panic!("refused for another reason: {error}"),
+        Ok(world) => {
+            let row = &tables.lanes[0];
+            let end = world.engine.extent(row.lane).expect("alive").end;
+            panic!("it opened: the next offset is {end}, segments hold everything below {}", row.flushed);
+        }
+    }
+}
+
+/// Reads a lane; what reads must be right, and what does not must be named.
+fn check(engine: &Engine, lane: Lane) -> Offset {
+    let mut next = Offset(0);
+    loop {
+        let answer = match engine.read(lane, next, 64 << 10) {
+            Ok(answer) => answer,
+            Err(ReadFault::Damaged { from, to, .. }) if from == next && to > from => {
+                next = to;
+                continue;
+            }
+            Err(fault) => panic!("lane {lane} offset {next}: {fault}"),
+        };
+        if answer.chunks.is_empty() {
+            assert_eq!(next, answer.end, "all of it was read");
+            return next;
+        }
+        for chunk in &answer.chunks {
+            let plain = chunk.batch.decode().expect("it decodes");
+            for (offset, record) in (chunk.base.0..).zip(crate::record::RecordSet::new(&plain).iter()) {
+                let (_, view) = record.expect("a record");
+                assert_eq!(view.value, value(offset), "offset {offset}");
+            }
+            next = chunk.end;
+        }
+    }
+}
+
+/// A log that works on while its files are copied one by one, in an order and at moments that the seed gives.
+fn copied_live(seed: u64) -> (SimDisk, Lane) {
+    let disk = SimDisk::new(seed);
+    let mut world = open(&disk, seed).expect("a new directory opens");
+    let lane = topic(&mut world);
+    let (mut next, mut dice) = (0, seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut draw = |below: u64| {
+        dice ^= dice << 13;
+        dice ^= dice >> 7;
+        dice ^= dice << 17;
+        dice % below
+    };
+    let mut work = |world: &mut World, rounds: u64, draw: &mut dyn FnMut(u64) -> u64| {
+        for _ in 0..rounds {
+            let ticket = append(&world.engine, next);
+            if draw(4) == 0 {
+                world.engine.ask_checkpoint();
+            }
+            next += u64::from(answered(world, &ticket));
+        }
+    };
+    work(&mut world, 10 + draw(60), &mut draw);
+    let copy = SimDisk::new(seed);
+    let mut left: BTreeMap<u64, String> = BTreeMap::new();
+    for path in disk.files() {
+        left.insert(draw(u64::MAX), path);
+    }
+    for path in left.into_values() {
+        if disk.files().contains(&path) {
+            copy.write_file(&path, &disk.read_file(&path));
+        }
+        work(&mut world, draw(8), &mut draw);
+        world.driver.steps(draw(60));
+    }
+    (copy, lane)
+}
+
+#[test]
+fn a_live_copy_is_refused_or_opens_right() {
+    let (mut refused, mut opened) = (0, 0);
+    for seed in 0..150 {
+        let (disk, lane) = copied_live(seed);
+        let mut world = match catch_unwind(AssertUnwindSafe(|| open(&disk, seed))) {
+            Ok(Ok(world)) => world,
+            Ok(Err(_)) => {
+                refused += 1;
+                continue;
+            }
+            Err(_) => panic!("seed {seed}: the start panicked"),
+        };
+        opened += 1;
+        if world.engine.topic(TOPIC).is_err() {
+            continue;
+        }
+        println!("seed {seed}: {:?}", world.findings);
+        let end = check(&world.engine, lane);
+        let ticket = append(&world.engine, end.0);
+        world.driver.settle(100_000);
+        let appended = ticket.try_take().expect("answered").expect("accepted");
+        assert_eq!(appended.batches[0].base, end, "seed {seed}");
+        world.engine.ask_checkpoint();
+        world.driver.settle(100_000);
+        assert_eq!(check(&world.engine, lane), end.plus(1), "seed {seed}: an acked record is readable");
+    }
+    println!("{refused} refused, {opened} opened");
+    assert!(refused > 5 && opened > 5, "{refused} refused, {opened} opened");
+}
+
+#[test]
+fn whole_groups_in_a_journal_file_without_a_header_are_reported_and_kept_aside() {
+    let disk = SimDisk::new(3);
+    let mut world = open(&disk, 3).expect("a new directory opens");
+    topic(&mut world);
+    // Up to the first group of a new file.
+    let mut next = 0;
+    while world.engine.status().journal_files < 2 {
+        let ticket = append(&world.engine, next);
+        world.driver.settle(100_000);
+        ticket.try_take().expect("answered").expect("accepted");
+        next += 1;
+    }
+    drop(world);
+    let path = journal_file(&disk, 2);
+    let bytes = disk.read_file(&path);
+    let seed = Identity { cluster: control(&disk).cluster, ..Identity::default() }.seed();
+    let frame = FrameHeader::decode(&bytes[ALIGN..], seed).expect("a whole frame behind the header");
+    assert_eq!(frame.durable_lsn.next(), frame.lsn, "nothing else tells that it was durable");
+    disk.flip(&path, 100, 0x40);
+    disk.write_file("watermark", &[0; ALIGN]);
+    let world = open(&disk, 4).expect("a power cut may leave this: it opens");
+    assert!(world.dropped_bytes > 0 && world.possible_loss, "it says what it drops");
+    let kept = disk.files().into_iter().find(|path| path.starts_with("quarantine/")).expect("a copy is kept");
+    let kept = disk.read_file(&kept);
+    assert!(kept.len() >= ALIGN && bytes[ALIGN..].starts_with(&kept[..ALIGN]));
+    drop(world);
+    let world = open(&disk, 5).expect("it opens again");
+    assert_eq!((world.dropped_bytes, world.findings.len()), (0, 0), "reported once");
+}
