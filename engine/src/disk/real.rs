@@ -208,7 +208,8 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self) -> io::Result<Box<dyn DirLock>> {
-        // The directory itself: a file in it could be removed, and a second process would lock another one.
+        // The directory itself: a file in it could be removed, and a second process would lock another one. And nothing
+        // is put into a directory that turns out to be somebody else's.
         let file = File::open(&self.root)?;
         match file.try_lock() {
             Ok(()) => Ok(Box::new(RealLock { _held: file })),

@@ -8,13 +8,17 @@ use std::{
 use crate::{
     disk::{self, Disk, Mode},
     env::Env,
-    id::{Incarnation, Lane, Lsn, Offset, SegmentId, Uid},
+    flush::ballast::BALLAST_PATH,
+    id::{Incarnation, Lane, Lsn, SegmentId, TopicId, Uid},
     journal::{
         control::{CONTROL_PATH, Control, ControlFault, WATERMARK_PATH, Watermark},
         pool::{JOURNAL_DIR, Slot},
     },
     limits::ALIGN,
-    open::error::{OpenError, io},
+    open::{
+        error::{OpenError, io},
+        leftover::{self, Known},
+    },
     segment::name::{self, DATA_DIR, Name, Part},
     table::{
         file::PATHS,
@@ -25,6 +29,11 @@ use crate::{
 /// Where things are put that nobody asked for and nobody may lose.
 pub(super) const QUARANTINE_DIR: &str = "quarantine";
 const CONTROL_NEW_PATH: &str = "control.new";
+/// Files of a data directory, tables apart; what a new file system holds; and the lock of earlier versions.
+const ROOT_NAMES: [&str; 6] =
+    [CONTROL_PATH, CONTROL_NEW_PATH, WATERMARK_PATH, BALLAST_PATH, "lost+found", "lock"];
+/// Foreign files that are named one by one.
+const FOREIGN_NAMED_MAX: usize = 20;
 
 /// Reads `control`, making the directory when it is new. The flag: one of its slots is damaged.
 pub(super) fn control(disk: &dyn Disk, env: &dyn Env) -> Result<(Control, bool), OpenError> {
@@ -99,31 +108,22 @@ pub(super) struct Listing {
 
 /// Holds the files of all lanes against what the tables list.
 ///
-/// A listed segment that is missing is damage of its range and found out by whoever reads it. A file that is not
-/// listed was made behind the checkpoint when it begins at or after what the lane has flushed: all of it comes from
-/// frames that replay brings again, so it may go. Any other file is put into quarantine, never removed.
+/// A listed segment that is missing is damage of its range and found out by whoever reads it. A segment that is not
+/// listed is removed when replay brings all of it again ([`leftover`]), and put into quarantine otherwise. Names that
+/// are not of a log are reported and left alone.
 pub(super) fn compare(
     disk: &dyn Disk,
-    topics: &BTreeMap<crate::id::TopicId, TopicRow>,
+    topics: &BTreeMap<TopicId, TopicRow>,
     lanes: &[LaneRow],
+    known: &Known,
     incarnation: Incarnation,
 ) -> Result<Listing, OpenError> {
     let (mut findings, mut lost) = (Vec::new(), BTreeSet::new());
-    let rows: BTreeMap<Lane, &LaneRow> = lanes.iter().map(|row| (row.lane, row)).collect();
-    let mut on_disk: BTreeMap<Lane, Vec<disk::Entry>> = BTreeMap::new();
     // A deleted topic's files go with the next checkpoint, or are gone already: nobody will read them.
     let is_deleted = |topic| topics.get(&topic).is_some_and(|row: &TopicRow| row.deleted.is_some());
-    for topic in list(disk, DATA_DIR)? {
-        let Some(id) = name::parse_topic(&topic.name) else { continue };
-        if is_deleted(id) {
-            continue;
-        }
-        for lane in list(disk, &name::topic_dir(id))? {
-            let Some(partition) = name::parse_partition(&lane.name) else { continue };
-            let lane = Lane { topic: id, partition };
-            on_disk.insert(lane, list(disk, &name::lane_dir(lane))?);
-        }
-    }
+    let mut foreign = foreign_in_root(disk)?;
+    let on_disk = files_of_lanes(disk, &is_deleted, &mut foreign)?;
+    let rows: BTreeMap<Lane, &LaneRow> = lanes.iter().map(|row| (row.lane, row)).collect();
     for (lane, row) in rows.iter().filter(|(lane, _)| !is_deleted(lane.topic)) {
         let files = on_disk.get(lane).map(Vec::as_slice).unwrap_or_default();
         for (segment, finding) in missing(row, files) {
@@ -132,31 +132,128 @@ pub(super) fn compare(
         }
     }
     for (lane, files) in &on_disk {
-        let row = rows.get(lane);
-        let flushed = row.map_or(Offset(0), |row| row.flushed);
-        let mut has_removed = false;
+        let dir = name::lane_dir(*lane);
+        let mut unlisted = Vec::new();
         for file in files {
-            let Some(name) = Name::parse_file(*lane, &file.name) else { continue };
-            let is_listed = row.is_some_and(|row| {
-                row.segments.iter().any(|segment| segment.base == name.base && segment.generation == name.generation)
-            });
-            if is_listed {
-                continue;
-            }
-            if name.base >= flushed {
-                disk.remove(&name.path()).map_err(io(format!("removing {}", name.path())))?;
-                has_removed = true;
-            } else {
-                findings.push(quarantine(disk, &name, incarnation)?);
+            match Name::parse_file(*lane, &file.name) {
+                Some(name) if rows.get(lane).is_none_or(|row| !lists(row, &name)) => unlisted.push((name, file.is_dir)),
+                Some(_) => {}
+                None if file.name.starts_with("quarantined-") => {}
+                None => foreign.push(format!("{dir}/{}", file.name)),
             }
         }
-        if has_removed {
-            // Replay may cut segments elsewhere: back after a power cut, the file would lie below what is flushed then.
-            let dir = name::lane_dir(*lane);
-            disk.sync_dir(&dir).map_err(io(format!("syncing {dir}")))?;
+        findings.extend(clear(disk, &unlisted, known, incarnation)?);
+    }
+    findings.extend(named(&foreign));
+    Ok(Listing { findings, lost })
+}
+
+fn lists(row: &LaneRow, name: &Name) -> bool {
+    row.segments.iter().any(|segment| segment.base == name.base && segment.generation == name.generation)
+}
+
+/// The files in the directories of all lanes whose topic is not deleted.
+fn files_of_lanes(
+    disk: &dyn Disk,
+    is_deleted: &dyn Fn(TopicId) -> bool,
+    foreign: &mut Vec<String>,
+) -> Result<BTreeMap<Lane, Vec<disk::Entry>>, OpenError> {
+    let mut files = BTreeMap::new();
+    for topic in list(disk, DATA_DIR)? {
+        let path = format!("{DATA_DIR}/{}", topic.name);
+        let Some(id) = name::parse_topic(&topic.name) else {
+            foreign.push(path);
+            continue;
+        };
+        if is_deleted(id) {
+            continue;
+        }
+        check_dir(&topic, &path)?;
+        for lane in list(disk, &path)? {
+            let path = format!("{path}/{}", lane.name);
+            let Some(partition) = name::parse_partition(&lane.name) else {
+                foreign.push(path);
+                continue;
+            };
+            check_dir(&lane, &path)?;
+            files.insert(Lane { topic: id, partition }, list(disk, &path)?);
         }
     }
-    Ok(Listing { findings, lost })
+    Ok(files)
+}
+
+fn check_dir(entry: &disk::Entry, path: &str) -> Result<(), OpenError> {
+    if entry.is_dir { Ok(()) } else { Err(OpenError::NotADirectory { path: path.to_owned() }) }
+}
+
+/// Removes the unlisted files of one lane that replay brings again, and renames the others.
+fn clear(
+    disk: &dyn Disk,
+    unlisted: &[(Name, bool)],
+    known: &Known,
+    incarnation: Incarnation,
+) -> Result<Vec<String>, OpenError> {
+    let mut findings = Vec::new();
+    let mut removed = None;
+    let mut kept_segments = BTreeSet::new();
+    // Segments before their indexes, which go the same way.
+    let logs = unlisted.iter().filter(|(name, _)| name.part == Part::Log);
+    for (name, is_dir) in logs.chain(unlisted.iter().filter(|(name, _)| name.part == Part::Index)) {
+        let path = name.path();
+        let why = match name.part {
+            _ if *is_dir => Some("it is a directory".to_owned()),
+            Part::Log => {
+                let reading = |action: &str| io(format!("{action} {path}, which no table lists"));
+                let file = disk.open(&path, Mode::Read, false).map_err(reading("opening"))?;
+                let kept = leftover::kept(&*file, name.lane, known).map_err(reading("reading"))?;
+                kept.map(|kept| kept.to_string())
+            }
+            Part::Index => {
+                let is_kept = kept_segments.contains(&(name.base, name.generation));
+                is_kept.then(|| "it belongs to a segment that is kept".to_owned())
+            }
+        };
+        if let Some(why) = why {
+            kept_segments.insert((name.base, name.generation));
+            findings.push(quarantine(disk, name, &why, incarnation)?);
+        } else {
+            disk.remove(&path).map_err(io(format!("removing {path}")))?;
+            removed = Some(name.lane);
+        }
+    }
+    if let Some(lane) = removed {
+        // Replay may cut segments elsewhere: back after a power cut, the file would lie below what is flushed then.
+        let dir = name::lane_dir(lane);
+        disk.sync_dir(&dir).map_err(io(format!("syncing {dir}")))?;
+    }
+    Ok(findings)
+}
+
+/// Names in the data directory and in the journal's that are not of a log.
+fn foreign_in_root(disk: &dyn Disk) -> Result<Vec<String>, OpenError> {
+    let mut foreign = Vec::new();
+    for entry in list(disk, "")? {
+        let name = entry.name.as_str();
+        if [JOURNAL_DIR, DATA_DIR, QUARANTINE_DIR].contains(&name) {
+            check_dir(&entry, name)?;
+        } else if !ROOT_NAMES.contains(&name) && !PATHS.contains(&name) {
+            foreign.push(entry.name);
+        }
+    }
+    let journal = list(disk, JOURNAL_DIR)?.into_iter().filter(|entry| Slot::from_name(&entry.name).is_none());
+    foreign.extend(journal.map(|entry| format!("{JOURNAL_DIR}/{}", entry.name)));
+    Ok(foreign)
+}
+
+/// Names foreign files, a bounded number of them.
+fn named(foreign: &[String]) -> Vec<String> {
+    let named = foreign.iter().take(FOREIGN_NAMED_MAX);
+    let mut findings: Vec<_> = named.map(|path| format!("{path} is not a file of the log; it is left alone")).collect();
+    if foreign.len() > FOREIGN_NAMED_MAX {
+        let more = foreign.len() - FOREIGN_NAMED_MAX;
+        findings.push(format!("{more} more files are not of the log; they are left alone"));
+    }
+    findings
 }
 
 fn list(disk: &dyn Disk, dir: &str) -> Result<Vec<disk::Entry>, OpenError> {
@@ -188,12 +285,12 @@ fn missing(row: &LaneRow, files: &[disk::Entry]) -> Vec<(SegmentId, String)> {
 }
 
 /// Moves a file that no table lists out of the way, under a name that says where it was.
-fn quarantine(disk: &dyn Disk, name: &Name, incarnation: Incarnation) -> Result<String, OpenError> {
+fn quarantine(disk: &dyn Disk, name: &Name, why: &str, incarnation: Incarnation) -> Result<String, OpenError> {
     let path = name.path();
     // A rename stays within its directory; a name that is no segment's is never looked at again.
     let target = format!("{}/quarantined-{}-{}", name::lane_dir(name.lane), incarnation, name.file());
     disk.rename(&path, &target).map_err(io(format!("moving {path}")))?;
-    Ok(format!("{path} is listed nowhere and was renamed to {target}"))
+    Ok(format!("{path} is listed nowhere and was renamed to {target}: {why}"))
 }
 
 /// Copies dropped bytes aside, when there is space for it.

@@ -38,7 +38,8 @@ pub enum OpenError {
     /// Segments hold records that neither the tables nor the journal know. Nothing was appended.
     #[error(
         "segments of partition {lane} hold offsets below {flushed}, but tables and journal end at {end}: files of \
-         different moments are mixed; restore a snapshot, or copy the directory aside and ask before anything is dropped"
+         different moments are mixed; restore a snapshot, or copy the directory aside and ask before anything is \
+         dropped"
     )]
     FlushedBeyondEnd {
         /// Topic and partition.
@@ -62,6 +63,12 @@ pub enum OpenError {
     ControlMissing {
         /// What else is there.
         found: String,
+    },
+    /// A file has the name of a directory.
+    #[error("{path} is a file, and a directory of the log has that name; move the file away")]
+    NotADirectory {
+        /// The file.
+        path: String,
     },
     /// The directory is neither a log's nor empty.
     #[error("the directory holds {found}, which is no log's; choose an empty one, or one that is not there yet")]

@@ -20,7 +20,7 @@ use crate::{
     },
     env::Env,
     flush::{Wishes, ballast::Ballast, checkpoint::Checkpointer, flusher::Flusher},
-    id::{Incarnation, Lsn},
+    id::{Incarnation, Lsn, SegmentId},
     journal::{
         GroupFile, Identity, Tip,
         control::{CONTROL_PATH, Control, Watermark},
@@ -44,11 +44,13 @@ pub mod decide;
 mod directory;
 mod error;
 mod house;
+mod leftover;
 
 use decide::{Facts, Verdict};
 pub use error::OpenError;
 use error::io;
 use house::{Bells, CONTROLS_MAX, Road, Shared};
+use leftover::Known;
 
 /// What opening found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -170,7 +172,14 @@ fn ground(disk: &dyn Disk, env: &dyn Env, settings: &Settings) -> Result<Ground,
     control.write_next(&*file).map_err(io("writing control"))?;
     report.incarnation = control.incarnation.0;
     let identity = Identity { incarnation: control.incarnation, ..identity };
-    let listing = directory::compare(disk, &checkpoint.applied.topics, &checkpoint.lanes, control.incarnation)?;
+    let known = Known {
+        cluster: control.cluster,
+        tables: checkpoint.tip.lsn,
+        last: found.tip.lsn,
+        next_segment: SegmentId(checkpoint.applied.counters.next_segment),
+    };
+    let (topics, lanes) = (&checkpoint.applied.topics, &checkpoint.lanes);
+    let listing = directory::compare(disk, topics, lanes, &known, control.incarnation)?;
     report.findings.extend(listing.findings);
     // A growing segment without its file takes no more blocks: what comes next begins another one.
     let segments = checkpoint.lanes.iter_mut().flat_map(|lane| &mut lane.segments);

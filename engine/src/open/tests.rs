@@ -1,7 +1,8 @@
-//! Goal: a start never gives out offsets that segments already hold, and never panics, whatever part of a directory
-//! is lost or older than the rest. Method: a log on the simulated disk is stopped in the middle of a checkpoint, so
-//! that its tables list blocks of frames above their own LSN; then the journal loses its end, or the files are copied one by one
-//! at different moments.
+//! Goal: a start never gives out offsets that segments already hold, removes nothing that replay does not bring again,
+//! and never panics, whatever part of a directory is lost, older than the rest, or somebody else's. Method: a log on
+//! the simulated disk is stopped in the middle of a checkpoint, so that its tables list blocks of frames above their
+//! own LSN; then the journal loses its end, or the files are copied one by one at different moments, or files are put
+//! beside them.
 
 use std::{
     collections::BTreeMap,
@@ -252,7 +253,7 @@ fn copied_live(seed: u64) -> (SimDisk, Lane) {
 #[test]
 fn a_live_copy_is_refused_or_opens_right() {
     let (mut refused, mut opened) = (0, 0);
-    for seed in 0..150 {
+    for seed in 0..80 {
         let (disk, lane) = copied_live(seed);
         let mut world = match catch_unwind(AssertUnwindSafe(|| open(&disk, seed))) {
             Ok(Ok(world)) => world,
@@ -309,4 +310,106 @@ fn whole_groups_in_a_journal_file_without_a_header_are_reported_and_kept_aside()
     drop(world);
     let world = open(&disk, 5).expect("it opens again");
     assert_eq!((world.dropped_bytes, world.findings.len()), (0, 0), "reported once");
+}
+
+/// A directory with one segment that the tables list, closed in order.
+fn settled() -> (SimDisk, Lane, String) {
+    let disk = SimDisk::new(8);
+    let mut world = open(&disk, 8).expect("a new directory opens");
+    let lane = topic(&mut world);
+    for offset in 0..20 {
+        let ticket = append(&world.engine, offset);
+        assert!(answered(&mut world, &ticket));
+    }
+    world.engine.ask_checkpoint();
+    world.driver.settle(100_000);
+    let segment = disk.files().into_iter().find(|path| path.starts_with("data/")).expect("a segment");
+    (disk, lane, segment)
+}
+
+/// The one finding that names `path`, and where its bytes are now.
+fn kept(disk: &SimDisk, path: &str, bytes: &[u8]) {
+    let world = open(disk, 9).expect("it opens");
+    let named: Vec<_> = world.findings.iter().filter(|finding| finding.contains(path)).collect();
+    assert_eq!(named.len(), 1, "{:?}", world.findings);
+    let is_kept = disk.files().iter().any(|path| disk.read_file(path) == bytes && path.contains("quarantined-"));
+    assert!(is_kept, "{named:?}, {:?}", disk.files());
+}
+
+#[test]
+fn a_segment_that_no_table_lists_is_kept_unless_replay_brings_all_of_it() {
+    let (disk, lane, segment) = settled();
+    let bytes = disk.read_file(&segment);
+    let beyond =
+        crate::segment::name::Name { lane, base: Offset(20), generation: 0, part: crate::segment::name::Part::Log };
+    // Blocks of frames that the tables stand for already: no replay brings them.
+    let one = disk.snapshot();
+    one.write_file(&beyond.path(), &bytes);
+    kept(&one, &beyond.path(), &bytes);
+    // Bytes that are nothing of ours.
+    let two = disk.snapshot();
+    two.write_file(&beyond.path(), b"notes of a visitor");
+    kept(&two, &beyond.path(), b"notes of a visitor");
+    // A topic that nobody knows.
+    let three = disk.snapshot();
+    let unknown = crate::segment::name::Name {
+        lane: Lane { topic: crate::id::TopicId(77), partition: Partition(0) },
+        base: Offset(0),
+        ..beyond
+    };
+    three.handle().create_dir("data/000000000000004d").expect("made");
+    three.handle().create_dir("data/000000000000004d/0").expect("made");
+    three.write_file(&unknown.path(), &bytes);
+    kept(&three, &unknown.path(), &bytes);
+    // Room that was taken for a segment of which nothing was written: replay makes it again.
+    let four = disk.snapshot();
+    four.write_file(&beyond.path(), &[0; 64 << 10]);
+    let world = open(&four, 9).expect("it opens");
+    assert_eq!((world.findings.len(), four.files().contains(&beyond.path())), (0, false), "{:?}", world.findings);
+}
+
+#[test]
+fn a_segment_that_a_flush_after_the_checkpoint_made_is_removed_without_a_word() {
+    let (disk, _, _) = settled();
+    let mut world = open(&disk, 8).expect("it opens");
+    let end = 20;
+    let mut next = end;
+    let listed = disk.files().len();
+    while disk.files().iter().filter(|path| path.ends_with(".log")).count() < 2 {
+        let ticket = append(&world.engine, next);
+        assert!(answered(&mut world, &ticket));
+        world.driver.settle(100_000);
+        next += 1;
+    }
+    assert!(disk.files().len() > listed && tables(&disk).lanes[0].segments.len() == 1, "no checkpoint came");
+    let copy = disk.snapshot();
+    let world = open(&copy, 9).expect("it opens");
+    assert_eq!(world.findings, Vec::<String>::new());
+    assert_eq!(world.engine.extent(tables(&disk).lanes[0].lane).expect("alive").end, Offset(next));
+}
+
+#[test]
+fn names_that_are_not_of_a_log_are_reported_and_left_alone() {
+    let (disk, lane, _) = settled();
+    let lane_dir = crate::segment::name::lane_dir(lane);
+    let foreign =
+        ["todo.txt", "data/readme", "journal/slot-1", &format!("{lane_dir}/x.log"), "data/0000000000000001/two"];
+    foreign.iter().for_each(|path| disk.write_file(path, b"x"));
+    let world = open(&disk, 9).expect("it opens");
+    for path in foreign {
+        assert_eq!(world.findings.iter().filter(|finding| finding.starts_with(path)).count(), 1, "{path}");
+        assert_eq!(disk.read_file(path), b"x");
+    }
+    assert_eq!(world.findings.len(), foreign.len(), "{:?}", world.findings);
+}
+
+#[test]
+fn a_file_where_a_directory_belongs_is_named() {
+    let (disk, _, _) = settled();
+    for path in ["data/0000000000000009", "data/0000000000000001/7"] {
+        let disk = disk.snapshot();
+        disk.write_file(path, b"x");
+        let error = open(&disk, 9).err().expect("refused").to_string();
+        assert!(error.contains(path) && error.contains("is a file"), "{error}");
+    }
 }

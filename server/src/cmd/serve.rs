@@ -170,7 +170,7 @@ fn descriptors() {
 fn refused(data: &Path, error: &OpenError) -> Failure {
     let code = match error {
         OpenError::Locked => Code::Conflict,
-        OpenError::Newer { .. } | OpenError::NotEmpty { .. } => Code::Refused,
+        OpenError::Newer { .. } | OpenError::NotEmpty { .. } | OpenError::NotADirectory { .. } => Code::Refused,
         OpenError::Rotten { .. }
         | OpenError::FlushedBeyondEnd { .. }
         | OpenError::Control { .. }

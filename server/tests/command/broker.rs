@@ -39,6 +39,8 @@ impl Held {
 #[test]
 fn a_directory_and_a_port_have_one_broker() {
     let (shell, broker) = Shell::with_broker();
+    // There is no file whose removal would let a second one in.
+    assert!(!shell.folder().join("data/lock").exists());
     let said = shell.run("tillroll serve --data data --listen 127.0.0.1:0");
     assert_eq!((said.code, said.stdout.as_str()), (6, ""), "{said:?}");
     assert!(said.stderr.starts_with("error: data: the data directory is in use by another broker\nhint: "), "{said:?}");

@@ -84,7 +84,7 @@ fn a_second_lock_is_refused_until_the_first_goes() {
     let first = disk.lock().unwrap();
     let other = RealDisk::open(&disk.root).unwrap();
     assert_eq!(kind(other.lock()), io::ErrorKind::WouldBlock);
-    assert_eq!(disk.list("").unwrap(), vec![], "the lock's file is not listed");
+    assert_eq!(disk.list("").unwrap(), vec![], "locking leaves nothing behind that could be removed");
     drop(first);
     other.lock().unwrap();
 }
