@@ -505,6 +505,18 @@ impl Flusher {
     }
 }
 
+impl Flusher {
+    /// Waits for the ballast, a delete, an operator. The block is made again from the tail; other lanes may have what
+    /// this one lacks.
+    fn lacks(&mut self, lane: Lane, cause: &io::Error) {
+        self.lack.begins(&self.path(lane), cause);
+        self.parts.wishes.ask_space();
+        self.parts.room.set_lacking(true);
+        self.parts.checkpointer.ring();
+        self.lacking.insert(lane);
+    }
+}
+
 impl Stage for Flusher {
     fn name(&self) -> &'static str {
         "flush"
@@ -547,15 +559,7 @@ impl Stage for Flusher {
                 self.parts.checkpointer.ring();
             }
             Ok(Call::Nothing) => self.parts.checkpointer.ring(),
-            Ok(Call::Lacking(cause)) => {
-                self.lack.begins(&self.path(job.lane), &cause);
-                // Waits for the ballast, a delete, an operator. The block is made again from the tail; other lanes may
-                // have what this one lacks.
-                self.parts.wishes.ask_space();
-                self.parts.room.set_lacking(true);
-                self.parts.checkpointer.ring();
-                self.lacking.insert(job.lane);
-            }
+            Ok(Call::Lacking(cause)) => self.lacks(job.lane, &cause),
             // The topic went away with its directory between two looks.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !self.is_alive(job.lane) => {}
             Err(error) => {

@@ -79,7 +79,7 @@ classes! {
     BLOCK_HEADER "block-header" [Damaged];
     BLOCK_BODY "block-body" [Damaged];
     SEGMENT_BEHIND_END "segment-behind-end" [Silent];
-    SEGMENT_UNLISTED "segment-unlisted" [Silent];
+    SEGMENT_UNLISTED "segment-unlisted" [Reported, Silent];
     INDEX "index" [Silent];
 }
 
