@@ -1,8 +1,8 @@
 //! The engine's notices, logged.
 //!
 //! Every notice is one event of `tracing` with the target [`TARGET`], at the level that its severity asks for. What
-//! must stay true: a notice that repeats cannot flood the log. Of one kind, [`BURST`] a minute are logged; the others are
-//! counted, and the count is logged when the minute is over.
+//! must stay true: a notice that repeats cannot flood the log. Of one kind, [`BURST`] a minute are logged; the others
+//! are counted, and the count is logged when the minute is over.
 
 use std::{
     collections::HashMap,

@@ -434,7 +434,7 @@ fn tables_have_their_fields_where_the_page_says() {
         &bytes,
         &[
             ("magic", b"TLRT"),
-            ("version", &[1, 0]),
+            ("version", &[2, 0]),
             ("header_crc", &crc(b"", &bytes[..128], 8)),
             ("body_crc", &crc32fast::hash(rows).to_le_bytes()),
             ("generation", &3_u64.to_le_bytes()),

@@ -252,10 +252,10 @@ impl Checkpointer {
         };
         let bytes = ready.encode(self.parts.identity.cluster);
         let room = bytes.len().next_multiple_of(ALIGN) as u64;
-        if file.bytes()? < room {
-            if let Err(lack) = disk::or_lack(file.allocate(0, room))? {
-                return Ok(self.lacking(ready, &lack));
-            }
+        if file.bytes()? < room
+            && let Err(lack) = disk::or_lack(file.allocate(0, room))?
+        {
+            return Ok(self.lacking(ready, &lack));
         }
         self.lack.ends();
         // The name is synced even when the file was there: a crash may have come between the two.

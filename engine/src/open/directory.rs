@@ -30,8 +30,7 @@ use crate::{
 pub(super) const QUARANTINE_DIR: &str = "quarantine";
 const CONTROL_NEW_PATH: &str = "control.new";
 /// Files of a data directory, tables apart; what a new file system holds; and the lock of earlier versions.
-const ROOT_NAMES: [&str; 6] =
-    [CONTROL_PATH, CONTROL_NEW_PATH, WATERMARK_PATH, BALLAST_PATH, "lost+found", "lock"];
+const ROOT_NAMES: [&str; 6] = [CONTROL_PATH, CONTROL_NEW_PATH, WATERMARK_PATH, BALLAST_PATH, "lost+found", "lock"];
 /// Foreign files that are named one by one.
 const FOREIGN_NAMED_MAX: usize = 20;
 
