@@ -1,9 +1,10 @@
 //! A client of one broker: where it is, and one connection for each kind of
-//! traffic.
+//! traffic, four at most, however many producers, readers and consumers it has.
 //!
 //! Appends, reads, consuming and control have connections of their own: one connection is
-//! driven by one task and shares one flow control window, so that a reader that
-//! does not read would hold up everybody's appends.
+//! driven by one task, so that much that is read would hold up everybody's appends. Streams of one kind share a
+//! connection, whose window is larger than those of all its streams together (see `channel`): one that is not polled
+//! holds up no other.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,13 +12,19 @@ use tillroll_proto::v1::{
     self, group_service_client::GroupServiceClient, log_service_client::LogServiceClient,
     topic_service_client::TopicServiceClient,
 };
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Code,
+    transport::{Channel, Endpoint},
+};
 
 use crate::{
     Admin, Append, AppendSession, Appended, ConsumerBuilder, Error, ErrorKind, Groups, ProducerBuilder,
     ProducerIdentity, ReaderBuilder, ServerInfo, append,
     channel::{DECODED_MESSAGE_BYTES_MAX, tune},
 };
+
+/// Where a broker listens unless it is told otherwise.
+const PORT: u16 = 7420;
 
 /// A client of one broker. Cheap to clone; clones share the connections, which
 /// are made anew by themselves when they break.
@@ -40,10 +47,11 @@ struct Inner {
 
 impl Client {
     /// Connects to a broker, such as `127.0.0.1:7420` or
-    /// `http://127.0.0.1:7420`, and asks who it is.
+    /// `http://127.0.0.1:7420`, and asks who it is. Without a port it is 7420.
     ///
     /// **Errors**: `InvalidInput` for a URL that is none, `Unsupported` for
-    /// `https`, `Unavailable` when nobody answers.
+    /// `https`, `Unavailable` when nobody answers, or something that is no
+    /// broker.
     pub async fn connect(url: &str) -> Result<Self, Error> {
         Self::builder().connect(url).await
     }
@@ -190,7 +198,10 @@ impl ClientBuilder {
             let waited = self.timeout.as_secs_f64();
             Error::local(ErrorKind::Unavailable, format!("{context}: no answer in {waited} s"))
         })?;
-        let answer = answer.map_err(|status| Error::from_status(context, &status))?;
+        let answer = answer.map_err(|status| {
+            let error = Error::from_status(context, &status);
+            if is_no_broker(&status, &error) { error.of_no_broker(context) } else { error }
+        })?;
         Ok(ServerInfo::from_wire(answer.into_inner()))
     }
 
@@ -207,16 +218,34 @@ impl ClientBuilder {
     }
 }
 
-/// `host:port` with or without a scheme becomes a URL.
+/// Whether something answered that speaks no HTTP/2, no gRPC, or does not know the first question that every broker
+/// answers.
+fn is_no_broker(status: &tonic::Status, error: &Error) -> bool {
+    let speaks_otherwise = match status.code() {
+        Code::Internal | Code::Unimplemented => true,
+        Code::Unknown => std::error::Error::source(status).is_none(),
+        _ => false,
+    };
+    speaks_otherwise && error.reason().is_none()
+}
+
+/// `host` or `host:port`, with or without a scheme, becomes a URL; without a port it is [`PORT`].
 fn normalize(url: &str) -> Result<String, Error> {
-    match url.split_once("://") {
-        None if url.is_empty() => Err(Error::local(ErrorKind::InvalidInput, "the broker's URL is empty")),
-        None => Ok(format!("http://{url}")),
-        Some(("http", _)) => Ok(url.trim_end_matches('/').to_owned()),
+    let authority = match url.split_once("://") {
+        None => url,
+        Some(("http", authority)) => authority,
         Some((scheme, _)) => {
-            Err(Error::local(ErrorKind::Unsupported, format!("only http:// is served yet scheme={scheme}")))
+            return Err(Error::local(ErrorKind::Unsupported, format!("only http:// is served yet scheme={scheme}")));
         }
+    };
+    let authority = authority.trim_end_matches('/');
+    if authority.is_empty() {
+        return Err(Error::local(ErrorKind::InvalidInput, "the broker's URL is empty"));
     }
+    // Colons within brackets are of the host.
+    let behind_host = authority.rsplit_once(']').map_or(authority, |(_, behind)| behind);
+    let port = if behind_host.contains(':') { String::new() } else { format!(":{PORT}") };
+    Ok(format!("http://{authority}{port}"))
 }
 
 #[cfg(test)]
@@ -229,6 +258,10 @@ mod tests {
             ("127.0.0.1:7420", "http://127.0.0.1:7420"),
             ("http://127.0.0.1:7420", "http://127.0.0.1:7420"),
             ("http://[::1]:7420/", "http://[::1]:7420"),
+            ("localhost", "http://localhost:7420"),
+            ("http://broker/", "http://broker:7420"),
+            ("[::1]", "http://[::1]:7420"),
+            ("broker:80", "http://broker:80"),
         ] {
             assert_eq!(normalize(given).expect("valid"), meant);
         }

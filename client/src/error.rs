@@ -209,6 +209,18 @@ impl Error {
         Self { inner: Arc::new(classify(context, code, &status.message, &details, false)) }
     }
 
+    /// What answered at this address is no broker.
+    pub(crate) fn of_no_broker(self, context: &str) -> Self {
+        let mut inner = self.into_inner();
+        let said =
+            inner.message.strip_prefix(context).map_or(inner.message.as_str(), |said| said.trim_start_matches(": "));
+        inner.message = format!("{context}: what listens there is no Tillroll broker: {said}");
+        inner.kind = ErrorKind::Unavailable;
+        inner.hint = Some("a broker listens on port 7420 unless it is told another one with --listen".into());
+        (inner.retryable, inner.no_side_effects) = (false, true);
+        Self { inner: Arc::new(inner) }
+    }
+
     /// The same error where something may have been written after all.
     pub(crate) fn with_unknown_outcome(self) -> Self {
         let mut inner = self.into_inner();
@@ -367,6 +379,11 @@ fn hint_for(reason: &str, metadata: &BTreeMap<String, String>) -> Option<String>
         }
         reason::READ_FAILED => "try again; when it lasts, check the server's disk".into(),
         reason::DATA_DAMAGED => "restore the file, or name a start behind the damage".into(),
+        reason::PRODUCERS_FULL => {
+            "delete producers that nobody needs (DeleteProducer), or give a --producer name that is known already; \
+             nameless ones are forgotten when they were idle"
+                .into()
+        }
         reason::NAME_INVALID => "names are 1 to 128 of a-z 0-9 . _ - and begin with a letter or digit".into(),
         _ => return group_hint(reason, fact),
     })

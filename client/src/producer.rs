@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use tillroll_proto::reason;
 use tokio::task::JoinHandle;
 
 pub use ticket::{BatchTicket, Placed, PlacedBatch, Ticket};
@@ -119,8 +120,9 @@ impl ProducerBuilder {
     /// Looks the topic up, registers the producer and starts it.
     ///
     /// **Errors**: `NotFound` without such a topic or partition, `InvalidInput`
-    /// for a bad name, `Unavailable` when the server does not answer for
-    /// [`ProducerBuilder::retry_for`].
+    /// for a bad name, `Exhausted` (`PRODUCERS_FULL`) at once when the server
+    /// keeps as many producers as it can, `Unavailable` when it does not answer
+    /// for [`ProducerBuilder::retry_for`].
     pub async fn build(self) -> Result<Producer, Error> {
         let mut backoff = retry::Backoff::new(self.retry_for);
         let topic = loop {
@@ -138,6 +140,8 @@ impl ProducerBuilder {
         let expiry = if self.name.is_some() { Duration::ZERO } else { IDLE_EXPIRY };
         let identity = loop {
             match append::init_producer(&self.client, self.name.as_deref(), expiry, None).await {
+                // Room comes with days, or by somebody who deletes: no program waits for that.
+                Err(error) if error.reason() == Some(reason::PRODUCERS_FULL) => return Err(error),
                 Err(error) if error.is_retryable() => match backoff.after(&error) {
                     Some(delay) => tokio::time::sleep(delay).await,
                     None => return Err(error),

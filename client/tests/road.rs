@@ -52,6 +52,24 @@ async fn one_by_one(fake: &Fake, name: Option<&str>) -> Producer {
     builder.build().await.expect("it can be built")
 }
 
+/// Room comes when somebody deletes producers, or in days: whoever tries for two minutes only keeps a person waiting.
+#[tokio::test]
+async fn a_broker_that_takes_no_more_producers_is_not_waited_for() {
+    let fake = Fake::start(1).await;
+    fake.state.lock().room = Some(0);
+    for name in [None, Some("loader")] {
+        let builder = fake.client().await.producer("orders");
+        let builder = name.iter().fold(builder, |builder, name| builder.name(*name));
+        // Time that stands still would be seen to be waited for.
+        let built = tokio::time::timeout(Duration::from_secs(15), builder.build()).await;
+        let error = built.expect("it does not wait").expect_err("there is no room");
+        assert_eq!((error.kind(), error.reason()), (ErrorKind::Exhausted, Some(reason::PRODUCERS_FULL)));
+        assert!(error.hint().is_some_and(|hint| hint.contains("delete producers")), "{error}");
+    }
+    fake.state.lock().room = None;
+    fake.client().await.producer("orders").build().await.expect("there is room again");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_record_is_written_once_and_in_order_however_often_streams_break() {
     let fake = Fake::start(1).await;

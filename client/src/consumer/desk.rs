@@ -5,7 +5,8 @@
 //!
 //! 1. A record is handed out once for each epoch, however often the server sends it: a partition remembers what came.
 //! 2. Nothing of a partition is handed out after the group asked for it back.
-//! 3. A partition is given back only when every commit of it is answered: a refusal would be lost otherwise.
+//! 3. A partition is given back, and the group left, only when every commit of it is answered: a refusal would be lost
+//!    otherwise.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -94,6 +95,8 @@ pub(super) struct Desk {
     /// The member came back, and what it still holds is what the server says next.
     resuming: bool,
     caught_up: bool,
+    /// Partitions were lost with their topic, and it was not looked whether another is left.
+    topic_deleted: bool,
     credit_bytes: u64,
     /// Bytes that came and are not done with.
     outstanding: u64,
@@ -115,6 +118,7 @@ impl Desk {
             session: Duration::ZERO,
             resuming: false,
             caught_up: false,
+            topic_deleted: false,
             credit_bytes,
             outstanding: 0,
             owed: 0,
@@ -146,6 +150,13 @@ impl Desk {
 
     fn owes(&self) -> bool {
         self.owed > 0 && (self.owed >= self.credit_bytes / CREDIT_PARTS || self.outstanding == 0)
+    }
+
+    /// It holds nothing, since a topic was deleted just now or for whatever reason for long.
+    pub(super) fn may_have_no_topic(&mut self, for_long: bool) -> bool {
+        let was_deleted = std::mem::take(&mut self.topic_deleted);
+        let holds_nothing = self.lanes.values().all(BTreeMap::is_empty);
+        self.phase == Phase::Open && holds_nothing && (was_deleted || for_long)
     }
 
     // The program's side.
@@ -229,13 +240,21 @@ impl Desk {
         self.drop_queue();
     }
 
+    /// Leaves the group, and says this when it is left.
+    pub(super) fn leave_for(&mut self, error: Error) {
+        self.close(Phase::Closing);
+        self.end = Some(error);
+    }
+
     pub(super) fn end(&mut self, error: Option<Error>) {
         if self.phase == Phase::Ended {
             return;
         }
         self.commits.give_up(&error.clone().unwrap_or_else(closed));
         self.drop_queue();
-        (self.phase, self.end) = (Phase::Ended, error);
+        self.phase = Phase::Ended;
+        // What ended it first is why.
+        self.end = self.end.take().or(error);
     }
 
     fn drop_queue(&mut self) {
@@ -297,7 +316,8 @@ impl Desk {
         if let Some(action) = self.actions.pop_front() {
             return Some(action);
         }
-        if matches!(self.phase, Phase::Closing | Phase::Dropped) {
+        // What is not answered could still be refused, or said to have been lost.
+        if matches!(self.phase, Phase::Closing | Phase::Dropped) && self.commits.is_empty() {
             self.phase = Phase::Left;
             return Some(Action::Leave(v1::Leave {}));
         }
@@ -319,7 +339,9 @@ impl Desk {
             Event::Revoking(revoking) => self.revoking(revoking),
             Event::Lost(lost) => {
                 let gone = lost.assignments.into_iter().map(HeldPartition::from_wire).collect();
-                self.lose(gone, LostReason::from_wire(lost.reason));
+                let reason = LostReason::from_wire(lost.reason);
+                self.topic_deleted |= reason == LostReason::TopicDeleted;
+                self.lose(gone, reason);
             }
             Event::CaughtUp(_) => {
                 if !std::mem::replace(&mut self.caught_up, true) {

@@ -5,7 +5,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tillroll_proto::v1::{self, consume_request::Action, consume_response::Event};
+use tillroll_proto::{
+    reason,
+    v1::{self, consume_request::Action, consume_response::Event},
+};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until, timeout},
@@ -27,6 +30,9 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEARTBEAT_MS_DEFAULT: u32 = 10_000;
 /// Requests that wait for the connection.
 const REQUESTS_MAX: usize = 256;
+/// How often a member that holds nothing looks whether its group still has a topic, and how long it waits for the answer.
+const CHECK_EVERY: Duration = Duration::from_secs(30);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long commits pause when the server says "not now".
 const COMMIT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -36,7 +42,7 @@ pub(super) async fn start(settings: Settings, shared: Arc<Shared>) -> Result<(),
     loop {
         match Call::open(&settings, &shared, false).await {
             Ok(call) => {
-                let task = Task { settings, shared, backoff };
+                let task = Task { settings, shared, backoff, checked: Instant::now() };
                 tokio::spawn(task.run(call));
                 return Ok(());
             }
@@ -125,6 +131,8 @@ struct Task {
     settings: Settings,
     shared: Arc<Shared>,
     backoff: Backoff,
+    /// When it was last looked whether the group has a topic.
+    checked: Instant,
 }
 
 impl Task {
@@ -208,6 +216,7 @@ impl Task {
                     if let Err(stop) = self.take(message) {
                         return stop;
                     }
+                    self.check_topics().await;
                 }
                 () = self.shared.work.notified() => {}
                 () = sleep_until(wake.unwrap_or(heard + silence)) => {
@@ -234,6 +243,26 @@ impl Task {
                 }
             }
         }
+    }
+
+    /// A member of a group whose topics are all deleted would wait for ever, since nothing can come to it any more: it
+    /// leaves, and says why.
+    async fn check_topics(&mut self) {
+        if !self.shared.heard(|desk| desk.may_have_no_topic(self.checked.elapsed() >= CHECK_EVERY)) {
+            return;
+        }
+        self.checked = Instant::now();
+        // Whether the broker answers is told by the stream.
+        let groups = self.settings.client.groups();
+        let Ok(Ok(group)) = timeout(CHECK_TIMEOUT, groups.get(&self.settings.group)).await else { return };
+        if !group.cursors.is_empty() {
+            return;
+        }
+        let (name, topics) = (&self.settings.group, group.topics.join(" "));
+        let message = format!("consume as {name}: every topic that the group reads is deleted topics={topics}");
+        let facts = [(reason::key::GROUP, name.to_string()), (reason::key::TOPIC, topics)];
+        let error = Error::refused(ErrorKind::NotFound, reason::TOPIC_NOT_FOUND, message, &facts);
+        self.shared.heard(|desk| desk.leave_for(error));
     }
 
     /// Says what there is to say, as far as the connection takes it.

@@ -42,6 +42,9 @@ impl LogService for Fake {
         if id.starts_with("made-up-") && !state.producers.contains_key(&id) {
             return Err(refusal(reason::PRODUCER_UNKNOWN, &[]));
         }
+        if state.room.is_some_and(|room| room <= state.producers.len()) && !state.producers.contains_key(&id) {
+            return Err(refusal(reason::PRODUCERS_FULL, &[(reason::key::LIMIT, state.producers.len().to_string())]));
+        }
         if id.is_empty() {
             state.made_up += 1;
             id = format!("made-up-{}", state.made_up);

@@ -97,6 +97,8 @@ pub(crate) struct State {
     pub made_up: u64,
     /// Producers are registered only with a permit of this, when there is one.
     pub registrations: Option<Arc<Semaphore>>,
+    /// How many more producers are known at most, when there is a limit.
+    pub room: Option<usize>,
     /// What readers asked for, in order.
     pub reads: Vec<v1::ReadRequest>,
 }
@@ -169,7 +171,7 @@ pub(crate) fn refusal(name: &str, facts: &[(&str, String)]) -> tonic::Status {
 pub(crate) fn refusal_of(name: &str, facts: &[(&str, String)], fields: &[String]) -> tonic::Status {
     let code = match name {
         reason::TOPIC_NOT_FOUND | reason::PARTITION_NOT_FOUND | reason::GROUP_NOT_FOUND => tonic::Code::NotFound,
-        reason::DISK_FULL | reason::JOURNAL_FULL => tonic::Code::ResourceExhausted,
+        reason::DISK_FULL | reason::JOURNAL_FULL | reason::PRODUCERS_FULL => tonic::Code::ResourceExhausted,
         reason::LOG_POISONED | reason::OUTCOME_UNKNOWN => tonic::Code::Unavailable,
         _ => tonic::Code::FailedPrecondition,
     };

@@ -15,6 +15,7 @@ mod starts;
 mod sessions;
 mod topics;
 mod groups;
+mod siblings;
 mod rebalance;
 mod words;
 mod processor;

@@ -115,6 +115,46 @@ fn answer(ticket: &mut CommitTicket) -> Option<Result<(), Error>> {
     }
 }
 
+/// The group is left when nothing is open any more: not while commits wait behind those that may be unanswered at once,
+/// and not while the server has said "not now" to one.
+#[test]
+fn a_member_leaves_when_all_of_its_commits_are_answered() {
+    const PARTITIONS: u32 = 100;
+    let mut desk = Desk::new(CREDIT, true);
+    desk.joined(&joined(false), false);
+    hear(&mut desk, assigned((0..PARTITIONS).map(|partition| assignment(partition, 1, 0)).collect()));
+    let (mut tickets, mut open) = (Vec::new(), Vec::new());
+    for partition in 0..PARTITIONS {
+        hear(&mut desk, Event::Batch(batch(partition, 1, 0..1)));
+        take(&mut desk);
+        tickets.push(desk.commit(&place(partition, 1, 1)));
+        // Each is sent alone, as far as the limit goes.
+        open.extend(said(&mut desk));
+    }
+    desk.close(Phase::Closing);
+    let mut answered = 0;
+    loop {
+        open.extend(said(&mut desk));
+        if open.iter().any(|action| matches!(action, Action::Leave(_))) {
+            break;
+        }
+        let Some(Action::Commit(commit)) = (!open.is_empty()).then(|| open.remove(0)) else {
+            assert!(desk.commits().is_paused(), "nothing is said, and the group is not left");
+            desk.commits().resume();
+            continue;
+        };
+        answered += 1;
+        let done = v1::committed::Result::Ok(v1::CommitCursorsResponse::default());
+        let done = v1::Committed { commit_id: commit.commit_id, result: Some(done) };
+        let said =
+            if answered == 3 { refused(commit.commit_id, reason::JOURNAL_FULL, &[]) } else { Event::Committed(done) };
+        hear(&mut desk, said);
+    }
+    assert_eq!(open.len(), 1, "{open:?}");
+    assert!(desk.commits().is_empty());
+    assert!(tickets.iter_mut().all(|ticket| matches!(answer(ticket), Some(Ok(())))));
+}
+
 #[test]
 fn a_record_is_handed_out_once_however_often_it_is_sent() {
     let mut desk = desk();
