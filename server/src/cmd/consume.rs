@@ -1,14 +1,22 @@
-//! `tillroll consume`: a member of a group that prints what it gets, and commits it when it is printed.
+//! `tillroll consume`: a member of a group that prints what it gets, and commits it when it is printed. [`unread`] knows
+//! what cannot be read up to its end.
 
-use std::{collections::BTreeSet, time::Duration};
+mod unread;
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use clap::Args;
 use tillroll_client::{
-    AssignmentRule, Client, Consumer, ConsumerBuilder, ConsumerEvent, Error, ErrorKind, GroupInfo, GroupMode,
-    GroupOptions, HeldPartition, LostReason, Position,
+    AssignmentRule, Client, Consumer, ConsumerBuilder, ConsumerEvent, DeliveredBatch, Delivery, Error, ErrorKind,
+    GroupInfo, GroupMode, GroupOptions, HeldPartition, LostReason, Position,
 };
 use tillroll_engine::admit::check_name;
 use tokio::signal::unix::SignalKind;
+
+use unread::Unread;
 
 use crate::cmd::{
     Connection, TRIES_ON,
@@ -38,7 +46,7 @@ SIGTERM and Ctrl-C commit what is printed and leave the group; a second one ends
 --format is the one of read: tillroll read --help")]
 pub(crate) struct Consume {
     #[command(flatten)]
-    connection: Connection,
+    pub(super) connection: Connection,
     /// The topics that the group reads
     #[arg(required = true)]
     topic: Vec<String>,
@@ -60,6 +68,9 @@ pub(crate) struct Consume {
     /// How a record is written
     #[arg(long, value_name = "PATTERN", default_value = pattern::DEFAULT)]
     format: Pattern,
+    /// Write the parts of --format byte by byte as they are, whatever a terminal makes of them
+    #[arg(long)]
+    raw: bool,
 }
 
 /// How long nothing has come before it is looked up why, the first time and then again and again.
@@ -81,7 +92,7 @@ pub(crate) async fn run(consume: Consume, out: Out) -> Result<(), Failure> {
     if out.format == Format::Json && !has_end {
         return Err(Failure::usage("a JSON document has an end, and consuming has none").hint("use -o jsonl"));
     }
-    let mut printer = Printer::new(out.format, consume.format.clone());
+    let mut printer = Printer::new(out.format, consume.format.clone(), consume.raw)?;
     let client = consume.connection.connect().await?;
     consume.check_group(&client, out).await?;
     let builder = client.consumer(&consume.group);
@@ -96,11 +107,10 @@ pub(crate) async fn run(consume: Consume, out: Out) -> Result<(), Failure> {
         signal = signals.next() => Ok(stopped_by(signal)),
         () = reader_left() => Ok(Code::Ok),
     };
-    // What is printed is committed before the partitions go to others.
+    // What is printed is committed before the partitions go to others, also when no more could be printed.
     let left = tokio::select! {
-        left = consumer.close(), if done.is_ok() => left,
-        second = signals.next(), if done.is_ok() => std::process::exit(128 + second),
-        else => Ok(()),
+        left = consumer.close() => left,
+        second = signals.next() => std::process::exit(128 + second),
     };
     // What was not committed of a topic that is gone is nobody's loss.
     let done = if done == Ok(Code::NotFound) { Err(consume.reads_nothing()) } else { done };
@@ -110,7 +120,8 @@ pub(crate) async fn run(consume: Consume, out: Out) -> Result<(), Failure> {
             if let Ok(records) = printer.end() {
                 out.say(format!("{} printed", counted(records, "record")));
             }
-            return Err(failure);
+            // Whoever read the output has gone, which is no failure; what it has read must be committed all the same.
+            return if failure.code() == Code::Ok { Ok(left?) } else { Err(failure) };
         }
     };
     left?;
@@ -185,6 +196,9 @@ impl Consume {
 
     /// What ended the member. A process that is taken over has nothing to mend and nothing to try again.
     fn ended(&self, consumer: &Consumer, error: Error) -> Failure {
+        if error.reason() == Some("TOPIC_NOT_FOUND") {
+            return self.reads_nothing();
+        }
         if error.reason() != Some("TAKEN_OVER") {
             return error.into();
         }
@@ -223,6 +237,7 @@ async fn print(
         return Ok(Code::Ok);
     }
     let ([mut quiet, then], mut said) = (QUIET, None);
+    let mut unread = Unread::default();
     loop {
         let event = tokio::select! {
             event = consumer.next_event() => event,
@@ -241,24 +256,18 @@ async fn print(
         let Some(event) = event else { return Ok(Code::Ok) };
         match event.map_err(|error| consume.ended(consumer, error))? {
             ConsumerEvent::Batch(mut batch) => {
-                let mut last = None;
-                for record in batch.records() {
-                    let record = record?;
-                    printer.print(&record.received)?;
-                    last = Some(record);
-                    if consume.count.is_some_and(|count| printer.records >= count) {
-                        break;
-                    }
-                }
-                printer.flush()?;
-                if let Some(last) = last {
-                    drop(last.commit());
-                }
+                print_batch(&mut batch, consume.count, printer)?;
                 if consume.count.is_some_and(|count| printer.records >= count) {
                     return Ok(Code::Ok);
                 }
+                unread.goes_on(batch.topic(), batch.partition());
             }
             ConsumerEvent::CaughtUp if consume.until_caught_up => return Ok(Code::Ok),
+            // What may pass is waited for.
+            ConsumerEvent::Stalled { partition, error } if consume.until_caught_up && !error.is_retryable() => {
+                let group = client.groups().get(&consume.group).await?;
+                unread.stalls(&group, partition, error);
+            }
             event => {
                 if matches!(&event, ConsumerEvent::Lost { reason: LostReason::TopicDeleted, .. }) {
                     // Perhaps it was the last one.
@@ -267,7 +276,37 @@ async fn print(
                 tell(event, out);
             }
         }
+        if !unread.is_empty()
+            && let Some(failure) = unread.all_else_is_read(&consume.group, &consumer.held())
+        {
+            return Err(failure);
+        }
     }
+}
+
+/// Prints a batch, and commits what standard output took of it, also when it takes no more.
+fn print_batch(batch: &mut DeliveredBatch, count: Option<u64>, printer: &mut Printer) -> Result<(), Failure> {
+    let mut waiting: VecDeque<(u64, Delivery)> = VecDeque::new();
+    let mut printed = Ok(());
+    for record in batch.records() {
+        let record = record?;
+        match printer.print(&record.received) {
+            Ok(end) => waiting.push_back((end, record)),
+            Err(failure) => {
+                printed = Err(failure);
+                break;
+            }
+        }
+        if count.is_some_and(|count| printer.records >= count) {
+            break;
+        }
+    }
+    let printed = printed.and_then(|()| printer.flush());
+    let taken = waiting.partition_point(|(end, _)| *end <= printer.taken());
+    if let Some((_, last)) = taken.checked_sub(1).and_then(|last| waiting.get(last)) {
+        drop(last.commit());
+    }
+    printed
 }
 
 /// What happens to the member, for whoever watches.

@@ -31,7 +31,7 @@ mod flow;
 
 use held::Form;
 use member::{Member, Place};
-pub(super) use seats::{Seats, View};
+pub(super) use seats::{Seats, Stall, View};
 
 /// Responses between the task and the connection.
 const RESPONSES_MAX: usize = 1;

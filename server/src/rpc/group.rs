@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     blocking,
-    consume::{self, Seats},
+    consume::{self, Seats, Stall},
     responses::Responses,
 };
 use crate::{
@@ -172,13 +172,19 @@ impl GroupService for Groups {
         request: Request<v1::ExplainGroupRequest>,
     ) -> Result<Response<v1::ExplainGroupResponse>, Status> {
         let row = self.engine.group(&request.into_inner().group).map_err(|refusal| of_refusal(&refusal).status())?;
-        let extent = |lane| self.engine.extent(lane).unwrap_or_default();
-        let view = |member: &str| {
-            let known = row.members.get(member)?;
-            self.seats.view(&(row.id, member.to_owned(), known.instance.clone()))
-        };
-        let now_us = self.engine.env().wall_us();
-        Ok(Response::new(explain::explain(&explain::Look { row: &row, now_us, extent: &extent, view: &view })))
+        let (engine, seats) = (self.engine.clone(), self.seats.clone());
+        // Where no member reads, a look into the log may have to go to the disk.
+        let explained = blocking(move || {
+            let extent = |lane| engine.extent(lane).unwrap_or_default();
+            let view = |member: &str| {
+                let known = row.members.get(member)?;
+                seats.view(&(row.id, member.to_owned(), known.instance.clone()))
+            };
+            let probe = |lane, from| engine.read(lane, from, 1).err().map(|fault| Stall::from(&of_fault(&fault)));
+            let now_us = engine.env().wall_us();
+            explain::explain(&explain::Look { row: &row, now_us, extent: &extent, view: &view, probe: &probe })
+        });
+        Ok(Response::new(explained.await?))
     }
 
     type ConsumeStream = Responses<v1::ConsumeResponse>;

@@ -16,7 +16,7 @@ use tillroll_proto::{
     v1::{self, consume_response::Event},
 };
 
-use super::{End, held::Stop, member::Member};
+use super::{End, held::Stop, member::Member, seats::Stall};
 use crate::{
     refusal::{Facts, membership_ended, no_group, taken_over},
     rpc::read::{self, Waiting},
@@ -24,6 +24,15 @@ use crate::{
 
 /// Where there is no room for a response, it is looked for again after this long.
 const NO_ROOM: Duration = Duration::from_millis(50);
+/// Why a partition alone cannot go on, as the contract lists it at `Stalled`.
+const STALLS: [&str; 6] = [
+    reason::DATA_DAMAGED,
+    reason::OFFSET_BELOW_HEAD,
+    reason::OFFSET_BEYOND_END,
+    reason::RESPONSE_LIMIT,
+    reason::READ_FAILED,
+    reason::LOG_POISONED,
+];
 /// A partition whose read failed for now is looked at again after this long.
 const STALL: Duration = Duration::from_secs(1);
 
@@ -92,12 +101,12 @@ impl Member {
     }
 
     /// Sends what there is of the next partition, a look's worth; false when nothing can be sent now.
-    pub(super) async fn turn(&mut self) -> bool {
+    pub(super) async fn turn(&mut self) -> Result<bool, End> {
         if self.is_paused || self.credit <= 0 {
-            return false;
+            return Ok(false);
         }
-        let Some(lane) = self.ready.pop_front() else { return false };
-        let Some(held) = self.holdings.get(lane).filter(|held| held.flows()) else { return true };
+        let Some(lane) = self.ready.pop_front() else { return Ok(false) };
+        let Some(held) = self.holdings.get(lane).filter(|held| held.flows()) else { return Ok(true) };
         let (engine, order, cursor) = (self.place.engine.clone(), held.order.clone(), held.cursor(lane));
         // What was packed before has gone to the transport, which counts it.
         self.room = None;
@@ -105,7 +114,7 @@ impl Member {
             self.room = connection.try_room(read::bytes_at(&engine, &order, cursor));
             if self.room.is_none() {
                 self.waiting.add_later(lane, NO_ROOM);
-                return true;
+                return Ok(true);
             }
         }
         let looked = read::look(engine, order, cursor, Offset(u64::MAX), None).await;
@@ -120,16 +129,16 @@ impl Member {
                     self.send(lane, batch);
                 }
                 match packed.refusal {
-                    Some(facts) => self.stall(lane, &facts),
+                    Some(facts) => self.stall(lane, &facts)?,
                     None => self.ready.push_back(lane),
                 }
             }
             // A topic that is gone takes its partitions with it: the group's row tells, and that is on its way.
             Err(facts) if facts.reason() == reason::TOPIC_NOT_FOUND => {}
-            Err(facts) => self.stall(lane, &facts),
+            Err(facts) => self.stall(lane, &facts)?,
         }
         self.tell_caught_up();
-        true
+        Ok(true)
     }
 
     fn send(&mut self, lane: Lane, mut batch: v1::Batch) {
@@ -149,10 +158,14 @@ impl Member {
         self.say(Event::Batch(batch));
     }
 
-    /// A partition that cannot go on; the others do. One that may go on later is looked at again.
-    fn stall(&mut self, lane: Lane, facts: &Facts) {
+    /// A partition that cannot go on; the others do. One that may go on later is looked at again. A refusal that says
+    /// nothing of the partition's records ends the stream.
+    fn stall(&mut self, lane: Lane, facts: &Facts) -> Result<(), End> {
+        if !STALLS.contains(&facts.reason()) {
+            return Err(facts.clone().into());
+        }
         let begins = self.place.engine.extent(lane).map_or(Offset(0), |extent| extent.head);
-        let Some(held) = self.holdings.get_mut(lane) else { return };
+        let Some(held) = self.holdings.get_mut(lane) else { return Ok(()) };
         if held.next < begins && self.below_head == BelowHead::Earliest {
             let (topic, partition) = (&held.order.topic, lane.partition);
             let (group, from, to) = (&self.join.group, held.next, begins);
@@ -160,10 +173,10 @@ impl Member {
             *self.place.seat.view().passed_over.entry(lane).or_default() += begins.since(held.next);
             held.next = begins;
             self.ready.push_back(lane);
-            return;
+            return Ok(());
         }
         let mut view = self.place.seat.view();
-        let is_new = view.stalled.insert(lane, (facts.reason(), facts.message.clone())).is_none();
+        let is_new = view.stalled.insert(lane, Stall::from(facts)).is_none();
         drop(view);
         if facts.row.wait.is_some() {
             self.waiting.add_later(lane, STALL);
@@ -174,6 +187,7 @@ impl Member {
             let (assignment, error) = (Some(held.assignment(lane)), Some(facts.message_status()));
             self.say(Event::Stalled(v1::Stalled { assignment, error }));
         }
+        Ok(())
     }
 
     /// Once: everything that was there when it came has been sent.
@@ -206,5 +220,24 @@ impl Member {
         view.sent.retain(|lane, _| self.holdings.get(*lane).is_some());
         view.stalled.retain(|lane, _| self.holdings.get(*lane).is_some());
         view.has_no_credit = self.credit <= 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONTRACT: &str =
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../proto/tillroll/v1/group_service.proto"));
+
+    #[test]
+    fn the_contract_lists_why_a_partition_stalls() {
+        let (before, _) =
+            CONTRACT.split_once("\n  google.rpc.Status error = 2;\n}").expect("the last field of Stalled");
+        let (_, listed) = before.rsplit_once("message Stalled {").expect("its beginning");
+        let is_reason = |word: &&str| word.contains('_') && word.chars().all(|c| c == '_' || c.is_ascii_uppercase());
+        let words = listed.split(|c: char| c != '_' && !c.is_ascii_alphanumeric());
+        let listed: Vec<&str> = words.filter(is_reason).collect();
+        assert_eq!(listed, STALLS);
     }
 }

@@ -52,9 +52,10 @@ impl Held {
         self.stops.is_empty()
     }
 
-    /// Everything that was there when it came was sent, or will not be.
+    /// Everything that was there when it came was sent, or will not be: the member gives it up, or wants none of it.
+    /// What cannot be read is not sent, and still to be.
     fn is_caught_up(&self) -> bool {
-        self.next >= self.end || !self.flows()
+        self.next >= self.end || self.stops.iter().any(|stop| *stop != Stop::Stalled)
     }
 
     /// Where it is read.

@@ -156,7 +156,7 @@ impl Member {
     pub(super) async fn run(&mut self) -> Result<(), End> {
         self.follow()?;
         loop {
-            if self.outbox.is_empty() && self.turn().await {
+            if self.outbox.is_empty() && self.turn().await? {
                 continue;
             }
             match self.next().await? {

@@ -12,9 +12,11 @@ use tillroll_engine::{
     id::{GroupId, Lane},
     presence::Attendance,
 };
+use tillroll_proto::reason::key;
 use tokio_util::sync::CancellationToken;
 
 use super::sent::Sent;
+use crate::refusal::Facts;
 
 /// A process of a member.
 type Who = (GroupId, String, String);
@@ -41,11 +43,29 @@ pub(in crate::rpc) struct View {
     /// By partition: what was sent, and when.
     pub(in crate::rpc) sent: BTreeMap<Lane, Sent>,
     /// Partitions that cannot be read, and why.
-    pub(in crate::rpc) stalled: BTreeMap<Lane, (&'static str, String)>,
+    pub(in crate::rpc) stalled: BTreeMap<Lane, Stall>,
     /// Partitions of which the member wants no records.
     pub(in crate::rpc) held_back: BTreeSet<Lane>,
     /// Records that were gone before they were sent, and were passed over; counted since the stream began.
     pub(in crate::rpc) passed_over: BTreeMap<Lane, u64>,
+}
+
+/// Why a partition cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::rpc) struct Stall {
+    /// The reason of the refusal.
+    pub(in crate::rpc) reason: &'static str,
+    /// In words.
+    pub(in crate::rpc) text: String,
+    /// Where reading can go on, if that is known.
+    pub(in crate::rpc) goes_on: Option<String>,
+}
+
+impl From<&Facts> for Stall {
+    fn from(facts: &Facts) -> Self {
+        let fact = |key| facts.metadata.iter().find(|(known, _)| *known == key).map(|(_, value)| value.clone());
+        Self { reason: facts.reason(), text: facts.message.clone(), goes_on: fact(key::TO).or_else(|| fact(key::HEAD)) }
+    }
 }
 
 /// A stream's place; given back when it is dropped.

@@ -5,16 +5,18 @@
 
 use tillroll_engine::{
     group::{Mode, Rule},
-    id::{Lane, TopicId},
+    id::{Lane, Offset, TopicId},
     request::Extent,
     table::group::{CursorRow, GroupRow},
 };
 use tillroll_proto::v1::{ExplainGroupResponse, Finding};
 
-use crate::rpc::consume::View;
+use crate::rpc::consume::{Stall, View};
 
 /// Findings of one answer; what is left out is counted.
 const FINDINGS_MAX: usize = 256;
+/// Partitions without a connected member that are read at their cursors: a block of each, at most.
+const PROBES_MAX: u32 = 32;
 /// A member that had records for this long without a cursor commit is named.
 const WORKS_FOR_US: i64 = 5_000_000;
 
@@ -28,13 +30,16 @@ pub(super) struct Look<'a> {
     pub(super) extent: &'a dyn Fn(Lane) -> Extent,
     /// What the stream of a member waits for; none when it is away.
     pub(super) view: &'a dyn Fn(&str) -> Option<View>,
+    /// Why a partition cannot be read from an offset on; none when it can. It may read a block from the disk.
+    pub(super) probe: &'a dyn Fn(Lane, Offset) -> Option<Stall>,
 }
 
 /// Explains a group.
 pub(super) fn explain(look: &Look<'_>) -> ExplainGroupResponse {
     let row = look.row;
     let mut findings = whole(look);
-    findings.extend(row.cursors.iter().filter_map(|(lane, at)| partition(look, *lane, at)));
+    let mut probes = PROBES_MAX;
+    findings.extend(row.cursors.iter().filter_map(|(lane, at)| partition(look, *lane, at, &mut probes)));
     // What is caught up is said last, and once.
     let behind = row.cursors.iter().filter(|(lane, at)| at.next < (look.extent)(**lane).end).count();
     if behind == 0 && !row.cursors.is_empty() {
@@ -124,9 +129,9 @@ fn start_one(row: &GroupRow) -> String {
 }
 
 /// What holds up one partition.
-fn partition(look: &Look<'_>, lane: Lane, at: &CursorRow) -> Option<Finding> {
+fn partition(look: &Look<'_>, lane: Lane, at: &CursorRow, probes: &mut u32) -> Option<Finding> {
     let topic = look.row.topics.iter().find(|(id, _)| *id == lane.topic).map(|(_, name)| name.clone())?;
-    let (reason, text, next_step) = held_up(look, lane, at)?;
+    let (reason, text, next_step) = held_up(look, lane, at, &topic, probes)?;
     Some(Finding { reason: reason.to_owned(), topic, partition: Some(lane.partition.0), text, next_step })
 }
 
@@ -144,16 +149,26 @@ fn passed_over(look: &Look<'_>, lane: Lane, at: &CursorRow) -> Option<Finding> {
     })
 }
 
-fn held_up(look: &Look<'_>, lane: Lane, at: &CursorRow) -> Option<(&'static str, String, String)> {
+/// A reason, what was found, and what to do about it.
+type HeldUp = (&'static str, String, String);
+
+fn held_up(look: &Look<'_>, lane: Lane, at: &CursorRow, topic: &str, probes: &mut u32) -> Option<HeldUp> {
     let extent = (look.extent)(lane);
     let view = at.holder.as_deref().and_then(|holder| (look.view)(holder));
-    if let Some((reason, text)) = view.as_ref().and_then(|view| view.stalled.get(&lane)) {
-        let next = "set the cursor behind it when the records can be done without: tillroll group set-cursor";
-        return Some((reason, text.clone(), next.to_owned()));
+    let set_to = |place: &str| {
+        let (group, partition) = (&look.row.name, lane.partition);
+        format!("tillroll group set-cursor {group} --topic {topic} --partition {partition} --to {place}")
+    };
+    if at.next >= extent.head
+        && let Some(stall) = stalled(look, lane, at, view.as_ref(), probes)
+    {
+        let behind = stall.goes_on.map_or_else(|| "latest".to_owned(), |offset| format!("offset:{offset}"));
+        let next = format!("restore the file, or go on behind it without these records: {}", set_to(&behind));
+        return Some((stall.reason, stall.text, next));
     }
     if at.next < extent.head {
         let text = format!("its cursor is at {}, and the log begins at {}", at.next, extent.head);
-        return Some(("BELOW_HEAD", text, "set the cursor: tillroll group set-cursor".to_owned()));
+        return Some(("BELOW_HEAD", text, format!("set the cursor: {}", set_to("earliest"))));
     }
     let holder = at.holder.as_deref()?;
     if at.is_draining {
@@ -173,6 +188,18 @@ fn held_up(look: &Look<'_>, lane: Lane, at: &CursorRow) -> Option<(&'static str,
         return Some(("WORKING", text, "look what the member does with its records".to_owned()));
     }
     None
+}
+
+/// Why a partition cannot be read at its cursor: as its member met it, or, where no member reads, by a look of our own.
+fn stalled(look: &Look<'_>, lane: Lane, at: &CursorRow, view: Option<&View>, probes: &mut u32) -> Option<Stall> {
+    if let Some(view) = view {
+        return view.stalled.get(&lane).cloned();
+    }
+    if at.next >= (look.extent)(lane).end || *probes == 0 {
+        return None;
+    }
+    *probes -= 1;
+    (look.probe)(lane, at.next)
 }
 
 #[cfg(test)]

@@ -57,6 +57,27 @@ fn told(holdings: &mut Holdings, row: &GroupRow) -> String {
     format!("{lost}came{}; back{}", short(&news.assigned), short(&news.revoking))
 }
 
+/// What the member itself gives up or holds back is not waited for. What cannot be read never counts as read.
+#[test]
+fn a_partition_that_cannot_be_read_is_never_caught_up() {
+    let mut holdings = Holdings::default();
+    let mut row = row();
+    assign(&mut row, 0, 1, Some(ME), false, None);
+    assert!(!holdings.are_caught_up(), "it holds nothing");
+    told(&mut holdings, &row);
+    let stops = [Stop::Draining, Stop::GivenBack, Stop::HeldBack, Stop::Stalled];
+    for chosen in 0..1_u32 << stops.len() {
+        let stopped: BTreeSet<Stop> =
+            stops.iter().enumerate().filter(|(bit, _)| chosen >> bit & 1 == 1).map(|(_, stop)| *stop).collect();
+        let only_stalled = stopped.iter().all(|stop| *stop == Stop::Stalled);
+        let held = holdings.get_mut(lane(0)).expect("it came");
+        (held.next, held.stops) = (Offset(8), stopped.clone());
+        assert_eq!(holdings.are_caught_up(), !only_stalled, "before the end: {stopped:?}");
+        holdings.get_mut(lane(0)).expect("it came").next = Offset(9);
+        assert!(holdings.are_caught_up(), "at the end: {stopped:?}");
+    }
+}
+
 #[test]
 fn a_member_is_told_what_came_what_is_asked_back_and_what_is_lost() {
     let (mut row, mut holdings) = (row(), Holdings::default());

@@ -37,9 +37,50 @@ fn row() -> GroupRow {
 fn check(row: &GroupRow, head: u64, end: u64, view: Option<&View>) -> (Vec<String>, String) {
     let extent = |_| Extent { head: Offset(head), end: Offset(end), ..Extent::default() };
     let view = |_: &str| view.cloned();
-    let explained = explain(&Look { row, now_us: NOW_US, extent: &extent, view: &view });
+    let explained = explain(&Look { row, now_us: NOW_US, extent: &extent, view: &view, probe: &|_, _| None });
     assert!(explained.findings.iter().all(|finding| !finding.text.is_empty() && !finding.next_step.is_empty()));
+    assert!(explained.findings.iter().all(can_be_copied), "{explained:?}");
     (explained.findings.into_iter().map(|finding| finding.reason).collect(), explained.summary)
+}
+
+/// A command that is advised has all that it takes.
+fn can_be_copied(finding: &Finding) -> bool {
+    let Some((_, command)) = finding.next_step.split_once("tillroll group ") else { return true };
+    let words: Vec<&str> = command.split_whitespace().collect();
+    let is_about_group = words.get(1) == Some(&"mailer");
+    let place = ["--topic orders ", "--partition 0 ", "--to "];
+    is_about_group && (words[0] != "set-cursor" || place.iter().all(|word| command.contains(word)))
+}
+
+fn damage() -> Stall {
+    Stall { reason: "DATA_DAMAGED", text: "offsets 5 to 7 are damaged".to_owned(), goes_on: Some("7".to_owned()) }
+}
+
+/// A broker that was started again has no member that met the damage, and a group whose members gave up neither.
+#[test]
+fn damage_is_found_without_a_member_in_bounded_work() {
+    let mut row = row();
+    let create = GroupCreate {
+        group: row.id,
+        name: row.name.clone(),
+        config: row.config.clone(),
+        topics: row.topics.clone(),
+        cursors: (0..100).map(|partition| (lane(partition), Offset(5))).collect(),
+    };
+    row = GroupRow::new(&create, Lsn(1));
+    let extent = |_| Extent { head: Offset(0), end: Offset(9), ..Extent::default() };
+    let looked = std::cell::Cell::new(0);
+    let probe = |at: Lane, from: Offset| {
+        looked.set(looked.get() + 1);
+        assert_eq!(from, Offset(5));
+        (at == lane(3)).then(damage)
+    };
+    let explained = explain(&Look { row: &row, now_us: NOW_US, extent: &extent, view: &|_| None, probe: &probe });
+    let found = explained.findings.iter().find(|finding| finding.reason == "DATA_DAMAGED").expect("it is there");
+    assert_eq!((found.topic.as_str(), found.partition), ("orders", Some(3)));
+    let advice = "tillroll group set-cursor mailer --topic orders --partition 3 --to offset:7";
+    assert!(found.next_step.ends_with(advice), "{}", found.next_step);
+    assert_eq!(looked.get(), PROBES_MAX);
 }
 
 #[test]
@@ -68,7 +109,7 @@ fn a_group_without_members_is_told_which_command_starts_one() {
     row.apply(&GroupOp::MemberGone { group: row.id, member: "a".into() }, Lsn(2), 0);
     let extent = |_| Extent { end: Offset(9), ..Extent::default() };
     let next = |row: &GroupRow| {
-        let explained = explain(&Look { row, now_us: NOW_US, extent: &extent, view: &|_| None });
+        let explained = explain(&Look { row, now_us: NOW_US, extent: &extent, view: &|_| None, probe: &|_, _| None });
         explained.findings[0].next_step.clone()
     };
     let member = "start a member: tillroll consume orders --group mailer, or a program of your own";
@@ -96,7 +137,13 @@ fn records_that_were_passed_over_are_counted_and_hold_nothing_up() {
     assert_eq!(found, ["PASSED_OVER"]);
     assert_eq!(summary, "group mailer is reading, with 1 partitions behind");
     let extent = |_| Extent { end: Offset(9), ..Extent::default() };
-    let explained = explain(&Look { row: &row, now_us: NOW_US, extent: &extent, view: &|_| Some(view.clone()) });
+    let explained = explain(&Look {
+        row: &row,
+        now_us: NOW_US,
+        extent: &extent,
+        view: &|_| Some(view.clone()),
+        probe: &|_, _| None,
+    });
     let finding = &explained.findings[0];
     assert_eq!((finding.topic.as_str(), finding.partition), ("orders", Some(0)));
     assert!(finding.text.starts_with("12 records were gone before a got them"), "{}", finding.text);
@@ -122,7 +169,7 @@ fn what_holds_a_partition_up_is_named() {
     let fresh = view(|view| view.sent.entry(lane(0)).or_default().note(Offset(9), NOW_US - 1_000_000));
     let (found, summary) = check(&row, 0, 9, Some(&fresh));
     assert_eq!((found.len(), summary.as_str()), (0, "group mailer is reading, with 1 partitions behind"));
-    let damaged = view(|view| view.stalled = [(lane(0), ("DATA_DAMAGED", "5 to 7".to_owned()))].into());
+    let damaged = view(|view| view.stalled = [(lane(0), damage())].into());
     assert_eq!(check(&row, 0, 9, Some(&damaged)).0, ["DATA_DAMAGED"]);
     let held_back = view(|view| view.held_back = [lane(0)].into());
     assert_eq!(check(&row, 0, 9, Some(&held_back)).0, ["HELD_BACK"]);
