@@ -7,6 +7,7 @@
 mod input;
 mod load;
 mod past;
+mod compare;
 mod progress;
 mod rows;
 
@@ -33,20 +34,21 @@ use progress::{TICK, Trouble};
   tail -f shop.log | tillroll append orders -
 
 A CSV row becomes one record: a JSON object of strings by column name. A line of a file gets the id FILE#LINE, data
-lines counted from 1. With --producer, a load that was stopped goes on where the log stands when it is started again.")]
+lines counted from 1. With --producer, a load that was stopped goes on where the log stands when it is started again; what
+it left out is compared with the log first. Times are from the year -9999 to 9999-12-31T23:59:59.999999Z.")]
 pub(crate) struct Append {
     #[command(flatten)]
-    connection: Connection,
+    pub(super) connection: Connection,
     /// The topic
     topic: String,
     /// A file, packed with zstd or not; `-` is standard input
-    #[arg(value_name = "FILE", required_unless_present = "value", conflicts_with = "value")]
+    #[arg(value_name = "FILE", conflicts_with = "value")]
     file: Option<PathBuf>,
     /// One record with this value
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     value: Option<String>,
     /// The key of --value
-    #[arg(long, requires = "value", conflicts_with = "file")]
+    #[arg(long, requires = "value", conflicts_with = "file", allow_hyphen_values = true)]
     key: Option<String>,
     /// What the file holds [default: by its name, else lines]
     #[arg(long, conflicts_with = "value")]
@@ -61,7 +63,7 @@ pub(crate) struct Append {
     #[arg(long, value_name = "ZONE", default_value = "UTC", value_parser = time::zone)]
     time_zone: jiff::tz::TimeZone,
     /// The type of every record, such as OrderPlaced.v1
-    #[arg(long = "type", value_name = "TYPE")]
+    #[arg(long = "type", value_name = "TYPE", allow_hyphen_values = true)]
     type_: Option<String>,
     /// A name under which the load goes on after it was stopped; one name for one file. It is known for ever
     #[arg(long, value_name = "NAME", conflicts_with = "value", value_parser = NonEmptyStringValueParser::new())]
@@ -93,7 +95,10 @@ pub(crate) async fn run(append: Append, out: Out) -> Result<(), Failure> {
     match (&append.value, &append.file) {
         (Some(value), _) => unless_interrupted(one(&append, value, out)).await,
         (None, Some(file)) => load::run(&append, file, out).await,
-        (None, None) => Err(Failure::usage("nothing to append").hint("give a FILE, - or --value")),
+        (None, None) => {
+            let hint = format!("standard input is read by: tillroll append {} -", append.topic);
+            Err(Failure::usage("nothing to append: name a FILE, - or --value").hint(hint))
+        }
     }
 }
 
@@ -130,5 +135,5 @@ async fn one(append: &Append, value: &str, out: Out) -> Result<(), Failure> {
     if out.quiet && out.format == Output::Table {
         return Ok(());
     }
-    out.one(&words, &object)
+    out.one(words, &object)
 }

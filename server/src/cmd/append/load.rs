@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use crate::cmd::{
     append::{
         Append,
+        compare::{Compare, Window},
         input::Input,
         past::{self, Past},
         progress::{Progress, TICK},
@@ -26,7 +27,15 @@ const CHUNKS_MAX: usize = 8;
 /// How long Ctrl-C waits for what is unanswered; a second one does not wait.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
 
-type Chunk = Result<Vec<Record>, Failure>;
+/// What the reading thread hands over.
+enum Part {
+    /// Records to append.
+    New(Vec<Record>),
+    /// Records that were appended before.
+    Before(Window),
+}
+
+type Chunk = Result<Part, Failure>;
 
 /// How sending ended.
 enum End {
@@ -43,7 +52,7 @@ pub(super) async fn run(append: &Append, file: &Path, out: Out) -> Result<(), Fa
     let input = Input::open(file)?;
     let client = append.connection.connect().await?;
     let mut builder = client.producer(&append.topic);
-    let mut past = Past { records: append.skip, last: None };
+    let mut past = Past { records: append.skip, last: None, is_named: append.producer.is_some() };
     if let Some(name) = &append.producer {
         past.last = past::last(&client, append, name).await?;
         past.is_of(name, &input.source)?;
@@ -64,6 +73,7 @@ pub(super) async fn run(append: &Append, file: &Path, out: Out) -> Result<(), Fa
 
     let mut progress = Progress::new(out, &input);
     let source = input.source.clone();
+    let compare = Compare { client: &client, topic: &append.topic, source: &source, out };
     let mut chunks = read(append, input, past)?;
     let end = {
         let ticks = async {
@@ -75,7 +85,7 @@ pub(super) async fn run(append: &Append, file: &Path, out: Out) -> Result<(), Fa
             }
         };
         tokio::select! {
-            sent = send(&producer, &mut chunks) => sent.map_or_else(End::Failed, |()| End::Complete),
+            sent = send(&producer, &mut chunks, &compare) => sent.map_or_else(End::Failed, |()| End::Complete),
             () = ticks => unreachable!("it ticks for ever"),
             () = interrupt() => interrupted(&producer).await,
         }
@@ -117,8 +127,9 @@ fn read(append: &Append, input: Input, past: Past) -> Result<mpsc::Receiver<Chun
                 return;
             }
         };
+        let mut before = Window::default();
         loop {
-            let (chunk, last) = next_chunk(&mut rows, chunk_records, &past);
+            let (chunk, last) = next_chunk(&mut rows, chunk_records, &past, &mut before);
             for part in chunk {
                 if sender.blocking_send(part).is_err() {
                     return;
@@ -133,17 +144,27 @@ fn read(append: &Append, input: Input, past: Past) -> Result<mpsc::Receiver<Chun
     thread.map(|_| receiver).map_err(|error| Failure::io("starting a thread", &error))
 }
 
-/// The next records, and whether they are the last. What was read before a bad line is sent all the same.
-fn next_chunk(rows: &mut Rows, chunk_records: usize, past: &Past) -> (Vec<Chunk>, bool) {
+/// The next records, and whether they are the last. What was read before a bad line is sent all the same. Those of before
+/// are gathered in their window, which comes alone when it is full or there are no more of them.
+fn next_chunk(rows: &mut Rows, chunk_records: usize, past: &Past, before: &mut Window) -> (Vec<Chunk>, bool) {
     let mut records = Vec::with_capacity(chunk_records);
     while records.len() < chunk_records {
         match rows.next() {
-            Ok(Some(record)) if rows.records() == past.records => {
-                if let Err(failure) = past.ends_with(&record) {
+            Ok(Some(record)) if rows.records() <= past.records => {
+                let is_last = rows.records() == past.records;
+                let ends = if is_last { past.ends_with(&record) } else { Ok(()) };
+                if let Err(failure) = ends {
                     return (vec![Err(failure)], true);
                 }
+                if past.is_named {
+                    let full = before.push(rows.line(), &record);
+                    let rest = is_last.then(|| std::mem::take(before));
+                    let windows: Vec<Chunk> = full.into_iter().chain(rest).map(|part| Ok(Part::Before(part))).collect();
+                    if !windows.is_empty() {
+                        return (windows, false);
+                    }
+                }
             }
-            Ok(Some(_)) if rows.records() < past.records => {}
             Ok(Some(record)) => records.push(record),
             Ok(None) if rows.records() < past.records => {
                 let wrong = format!(
@@ -154,17 +175,21 @@ fn next_chunk(rows: &mut Rows, chunk_records: usize, past: &Past) -> (Vec<Chunk>
                 );
                 return (vec![Err(Failure::new(Code::Conflict, wrong).hint("is it the same file as before?"))], true);
             }
-            Ok(None) => return (vec![Ok(records)], true),
-            Err(failure) => return (vec![Ok(records), Err(failure)], true),
+            Ok(None) => return (vec![Ok(Part::New(records))], true),
+            Err(failure) => return (vec![Ok(Part::New(records)), Err(failure)], true),
         }
     }
-    (vec![Ok(records)], false)
+    (vec![Ok(Part::New(records))], false)
 }
 
-async fn send(producer: &Producer, chunks: &mut mpsc::Receiver<Chunk>) -> Result<(), Failure> {
+async fn send(producer: &Producer, chunks: &mut mpsc::Receiver<Chunk>, compare: &Compare<'_>) -> Result<(), Failure> {
     while let Some(chunk) = chunks.recv().await {
         let records = match chunk {
-            Ok(records) => records,
+            Ok(Part::New(records)) => records,
+            Ok(Part::Before(window)) => {
+                compare.with(window).await?;
+                continue;
+            }
             Err(failure) => {
                 producer.close().await?;
                 return Err(failure);
@@ -189,7 +214,12 @@ async fn send(producer: &Producer, chunks: &mut mpsc::Receiver<Chunk>) -> Result
 /// A record that cannot be appended is named by its line.
 fn of_record(id: &str, error: Error) -> Failure {
     match error.kind() {
-        ErrorKind::InvalidInput => Failure::new(Code::Refused, format!("{id}: {}", error.message())),
+        ErrorKind::InvalidInput => {
+            let failure = Failure::new(Code::Refused, format!("{id}: {}", error.message()));
+            failure.hint(
+                "mend the line or take it out; larger records go to a topic that was made with --max-record-bytes",
+            )
+        }
         _ => error.into(),
     }
 }
@@ -241,6 +271,8 @@ impl Load<'_> {
         }
         match end {
             End::Complete => Ok(()),
+            // What differs from the log differs from it the next time as well.
+            End::Failed(failure) if failure.code() == Code::Conflict => Err(failure),
             End::Failed(failure) => {
                 self.out.say(self.resume(acked));
                 Err(failure)

@@ -42,7 +42,7 @@ async fn same_topic(client: &Client, append: &Append, name: &str, past: &[Append
 }
 
 /// The number of a record's line: behind the last `#` of its id.
-fn line(record: &Record) -> Option<u64> {
+pub(super) fn line(record: &Record) -> Option<u64> {
     record.id.rsplit_once('#').and_then(|(_, line)| line.parse().ok())
 }
 
@@ -52,6 +52,8 @@ pub(super) struct Past {
     pub(super) records: u64,
     /// The last of them, as it was appended; not known without a name.
     pub(super) last: Option<Record>,
+    /// They were appended under a name, so the log must have them as they stand in the input.
+    pub(super) is_named: bool,
 }
 
 impl Past {

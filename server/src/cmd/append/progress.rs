@@ -17,6 +17,7 @@ use crate::cmd::{
     TRIES_ON,
     append::input::Input,
     out::{Out, count, counted, per_second},
+    terminal,
 };
 
 /// How often a bar moves.
@@ -94,7 +95,7 @@ impl Progress {
     /// Says why it does not go on.
     pub(super) fn trouble(&mut self, trouble: Option<&Error>) {
         match (self.trouble.news(trouble), &self.bar) {
-            (Some(line), Some(bar)) => bar.println(line),
+            (Some(line), Some(bar)) => bar.println(terminal::line(&line)),
             (Some(line), None) => self.out.say(line),
             (None, _) => {}
         }

@@ -65,6 +65,11 @@ impl Rows {
         self.records
     }
 
+    /// The number of the data line that was read last.
+    pub(super) fn line(&self) -> u64 {
+        self.line
+    }
+
     /// What the lines are called after.
     pub(super) fn source(&self) -> &str {
         &self.plan.source
@@ -165,6 +170,12 @@ impl Csv {
         let mut rows = csv::ReaderBuilder::new().buffer_capacity(64 << 10).from_reader(watched);
         let wrong = |error: csv::Error| Failure::plain(format!("{} header: {}", plan.source, fault(&error)));
         let header = rows.headers().map_err(wrong)?.clone();
+        // The open cell is the last one, and has the whole file.
+        if watch.has_open_quote() && header.iter().next_back().is_some_and(|cell| cell.contains('\n')) {
+            let before = header.iter().rev().skip(1).map(|cell| cell.matches('\n').count()).sum::<usize>();
+            let wrong = format!("{} header: a quote that begins in line {} is never closed", plan.source, before + 1);
+            return Err(Failure::plain(wrong).hint("close it, or double a quote that is part of a name"));
+        }
         if let Some(name) = header.iter().enumerate().find_map(|(at, name)| header.iter().take(at).find(|n| *n == name))
         {
             return Err(Failure::plain(format!("{} header: two columns are called {name:?}", plan.source)));

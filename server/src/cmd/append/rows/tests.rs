@@ -60,6 +60,17 @@ fn a_quote_that_is_never_closed_swallows_nothing() {
 }
 
 #[test]
+fn a_quote_of_the_header_that_is_never_closed_leaves_no_empty_file() {
+    for (text, line) in [("\"a\n1,x\n2,y\n", 1), ("a,\"b\nc\",\"d\n1,2,3\n", 2)] {
+        let wrong = rows(text, Format::Csv, plan(None, None)).expect_err("it is open");
+        assert_eq!(wrong.to_string(), format!("shop.csv header: a quote that begins in line {line} is never closed"));
+    }
+    let records = rows("\"a\nb\"\n1\n", Format::Csv, plan(None, None)).expect("it is closed");
+    assert_eq!(values(&records), [r#"{"a\nb":"1"}"#]);
+    assert!(rows("\"a\n", Format::Csv, plan(None, None)).is_err(), "a header alone");
+}
+
+#[test]
 fn a_bad_row_is_named_by_its_line() {
     let wrong = rows("a,b\n1,2\n3\n", Format::Csv, plan(None, None)).expect_err("a field is missing");
     assert_eq!(wrong.to_string(), "shop.csv line 2: it has 1 fields, the header has 2");
