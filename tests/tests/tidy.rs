@@ -39,6 +39,21 @@ const ON_DEMAND: [(&str, usize, &str); 3] = [
     ("server/tests/command/demo.rs", 2, "needs the whole year, which is not shipped, and half an hour"),
 ];
 
+/// How something is written to standard output or standard error. What came from outside must not be obeyed by a terminal
+/// nor begin a line of its own, so that the command writes by one file alone.
+const PRINTS: [&str; 6] = ["println!", "print!", "io::stdout", "io::stderr", "stderr()", "with_writer("];
+
+/// Who may use which of them besides `server/src/cmd/terminal.rs`, and the reason.
+const PRINTERS: [(&str, &str, &str); 7] = [
+    ("server/src/cmd/log.rs", "with_writer(", "its fields are made safe by the same function"),
+    ("server/src/cmd/log.rs", "stderr()", "whether it is a terminal"),
+    ("server/src/cmd/demo/told.rs", "io::stderr", "whether it is a terminal"),
+    ("server/src/cmd/demo/told.rs", "stderr()", "whether it is a terminal"),
+    ("server/src/cmd/append/progress.rs", "io::stderr", "whether it is a terminal"),
+    ("server/src/cmd/append/progress.rs", "stderr()", "a bar draws there; its texts are made safe"),
+    ("client/src/processor/fail_point.rs", "println!", "one line with a name of our own"),
+];
+
 /// Tests that may sleep, with the reason: none waits in the hope that something has happened meanwhile.
 const SLEEPERS: [(&str, &str); 0] = [];
 
@@ -74,6 +89,16 @@ fn tests_do_not_sleep() {
     for (path, reason) in SLEEPERS {
         let sleeps = files.iter().any(|file| file.path == path && file.text.contains("sleep("));
         assert!(sleeps, "{path} does not sleep any more; drop it from the list ({reason})");
+    }
+}
+
+#[test]
+fn the_command_writes_by_one_file_alone() {
+    none(print_elsewhere);
+    let files = source::files();
+    for (path, word, reason) in PRINTERS {
+        let prints = files.iter().any(|file| file.path == path && file.text.contains(word));
+        assert!(prints, "{path} has no `{word}` any more; drop it from the list ({reason})");
     }
 }
 
@@ -145,6 +170,19 @@ fn sleeping_test(file: &Source) -> Vec<String> {
     found.map(|(at, _)| format!("{}:{}: a test that sleeps", file.path, source::line_of(&tests, at))).collect()
 }
 
+fn print_elsewhere(file: &Source) -> Vec<String> {
+    let is_told = ["server/src/", "client/src/"].iter().any(|root| file.path.starts_with(root));
+    if !is_told || !file.is_rust() || file.is_test() || file.path == "server/src/cmd/terminal.rs" {
+        return Vec::new();
+    }
+    let code = source::divide(&source::code(&file.text)).0;
+    let may = |word: &str| PRINTERS.iter().any(|(path, allowed, _)| *path == file.path && *allowed == word);
+    let found = PRINTS.iter().filter(|word| !may(word)).flat_map(|word| code.match_indices(word));
+    found
+        .map(|(at, word)| format!("{}:{}: `{word}`: write by cmd/terminal.rs", file.path, source::line_of(&code, at)))
+        .collect()
+}
+
 fn foreign_places(file: &Source) -> Vec<String> {
     // In pieces, so that this file does not name them itself.
     let hosts = [
@@ -199,6 +237,24 @@ fn what_is_untidy_is_found() {
     check(foreign_places, "tests/tests/a.rs", "see /tmp/x", 0);
     check(foreign_places, ".ci/run", concat!("curl pypi", ".org and /wo", "rk/a"), 2);
     check(ragged_end, "docs/a.md", "a \nb", 2);
+}
+
+#[test]
+fn a_print_beside_the_one_way_out_is_found() {
+    for text in [
+        "fn a() { println!(\"{key}\"); }",
+        "fn a() { eprintln!(\"{key}\"); }",
+        "fn a() { print!(\"{key}\"); }",
+        "fn a() { writeln!(io::stdout(), \"{key}\"); }",
+        "fn a() { std::io::stderr().write_all(key); }",
+    ] {
+        let rule = |file: &Source| print_elsewhere(file).into_iter().take(1).collect();
+        check(rule, "server/src/cmd/read.rs", text, 1);
+        check(rule, "client/src/reader.rs", text, 1);
+        check(rule, "server/src/cmd/terminal.rs", text, 0);
+        check(rule, "server/tests/command/read.rs", text, 0);
+        check(rule, "server/src/cmd/read.rs", &format!("#[cfg(test)]\nmod tests {{ {text} }}"), 0);
+    }
 }
 
 #[test]

@@ -150,30 +150,36 @@ impl Moment {
     }
 }
 
+impl Timeline {
+    /// The story as it is shown to a person, a line for each event. What the events say stands there as it is, also if
+    /// it has line breaks or what a terminal obeys.
+    pub fn lines(&self) -> Vec<String> {
+        let place = |moment: &Moment| format!("{} {}:{}", moment.topic, moment.partition, moment.offset);
+        let width = self.moments.iter().map(|moment| place(moment).len()).max().unwrap_or_default();
+        self.moments.iter().map(|moment| moment.line(&place(moment), width)).collect()
+    }
+}
+
 impl fmt::Display for Timeline {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// Deeper events stand below each other: a line has an end.
-        const DEPTH_MAX: u32 = 12;
         if self.moments.is_empty() {
             return write!(formatter, "no event of {}", self.key);
         }
-        let place = |moment: &Moment| format!("{} {}:{}", moment.topic, moment.partition, moment.offset);
-        let width = self.moments.iter().map(|moment| place(moment).len()).max().unwrap_or_default();
-        for (index, moment) in self.moments.iter().enumerate() {
-            let sign = if moment.after_us < 0 { '-' } else { '+' };
-            let after_us = moment.after_us.unsigned_abs();
-            let after = format!("{sign}{}.{:03} s", after_us / 1_000_000, after_us / 1_000 % 1_000);
-            let indent = "  ".repeat(moment.depth.min(DEPTH_MAX) as usize);
-            let line_end = if index == 0 { "" } else { "\n" };
-            write!(formatter, "{line_end}{after:>12}  {:width$}  {indent}{}", place(moment), moment.event)?;
-            if !moment.says.is_empty() {
-                write!(formatter, "  {}", moment.says)?;
-            }
-            if let Some(because) = &moment.because {
-                write!(formatter, "  because {because}")?;
-            }
-        }
-        Ok(())
+        formatter.write_str(&self.lines().join("\n"))
+    }
+}
+
+impl Moment {
+    fn line(&self, place: &str, width: usize) -> String {
+        /// Deeper events stand below each other: a line has an end.
+        const DEPTH_MAX: u32 = 12;
+        let sign = if self.after_us < 0 { '-' } else { '+' };
+        let after_us = self.after_us.unsigned_abs();
+        let after = format!("{sign}{}.{:03} s", after_us / 1_000_000, after_us / 1_000 % 1_000);
+        let indent = "  ".repeat(self.depth.min(DEPTH_MAX) as usize);
+        let says = if self.says.is_empty() { String::new() } else { format!("  {}", self.says) };
+        let because = self.because.as_ref().map(|because| format!("  because {because}")).unwrap_or_default();
+        format!("{after:>12}  {place:width$}  {indent}{}{says}{because}", self.event)
     }
 }
 

@@ -9,9 +9,13 @@ mod append;
 mod read;
 mod verify;
 
-use std::time::{Duration, SystemTime};
+use std::{
+    panic::{AssertUnwindSafe, resume_unwind},
+    time::{Duration, SystemTime},
+};
 
 use clap::{Args, Subcommand};
+use futures_util::FutureExt as _;
 use serde_json::{Value, json};
 use tillroll_client::{Client, Compression, TopicInfo, TopicOptions};
 
@@ -30,7 +34,7 @@ use crate::cmd::{
   tillroll bench read --readers 2 -o json")]
 pub(crate) struct Bench {
     #[command(flatten)]
-    connection: Connection,
+    pub(super) connection: Connection,
     #[command(subcommand)]
     what: What,
 }
@@ -107,23 +111,52 @@ pub(crate) async fn run(bench: Bench, out: Out) -> Result<(), Failure> {
         What::Append(plan) => plan.partitions,
         What::Read(plan) => plan.partitions,
     };
+    fits(&client, &bench.what)?;
     let topic = topic(&client, partitions).await?;
-    let server = bench.connection.server.as_str();
+    let server = &bench.connection.server();
     let work = async {
         match &bench.what {
             What::Append(plan) => append::bench(&client, server, &topic, plan, out).await,
             What::Read(plan) => read::bench(server, &topic, plan, out).await,
         }
     };
+    // However it ends, its topic goes.
     let done = tokio::select! {
-        done = work => done,
-        () = interrupt() => Err(Failure::silent(Code::Interrupted)),
+        done = AssertUnwindSafe(work).catch_unwind() => done,
+        () = interrupt() => Ok(Err(Failure::silent(Code::Interrupted))),
     };
     let deleted = client.admin().delete_topic(&topic.name, &topic.topic_id).await;
-    let (object, failure) = done?;
+    let (object, failure) = done.unwrap_or_else(|panic| resume_unwind(panic))?;
     deleted?;
-    out.one(&words(&object), &object)?;
+    out.one(words(&object), &object)?;
     failure.map_or(Ok(()), Err)
+}
+
+/// Nothing is made for what the broker does not take.
+fn fits(client: &Client, what: &What) -> Result<(), Failure> {
+    /// Around a value, at most: the record's own fields.
+    const AROUND_BYTES: u64 = 32;
+    let limits = client.server().limits;
+    let (record_bytes, batch_records) = match what {
+        What::Append(plan) => (plan.record_bytes, plan.batch_records),
+        What::Read(plan) => (plan.record_bytes, 1),
+    };
+    let largest = u64::from(limits.max_record_bytes).saturating_sub(AROUND_BYTES);
+    if u64::from(record_bytes) > largest {
+        let wrong = format!("a record of {record_bytes} bytes is more than the broker takes, which is {largest}");
+        return Err(Failure::usage(wrong).hint(format!("take --record-bytes {largest} or less")));
+    }
+    if batch_records > limits.max_append_records {
+        let (given, most) = (batch_records, limits.max_append_records);
+        let wrong = format!("an append of {given} records is more than the broker takes, which is {most}");
+        return Err(Failure::usage(wrong).hint(format!("take --batch-records {most} or fewer")));
+    }
+    let batch_bytes = u64::from(batch_records) * u64::from(record_bytes);
+    if batch_bytes > u64::from(limits.max_batch_bytes) {
+        let wrong = format!("a batch would have {batch_bytes} bytes, the broker takes {}", limits.max_batch_bytes);
+        return Err(Failure::usage(wrong).hint("take fewer --batch-records"));
+    }
+    Ok(())
 }
 
 /// A topic of this run alone. Stored as it comes: a compressed filler would measure the filler.
@@ -131,11 +164,12 @@ async fn topic(client: &Client, partitions: u32) -> Result<TopicInfo, Failure> {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let name = format!("bench-{}-{}", std::process::id(), since.as_micros());
     let options = TopicOptions::default().partitions(partitions).compression(Compression::None);
+    let options = options.max_record_bytes(client.server().limits.max_record_bytes);
     Ok(client.admin().create_topic(name, options).await?.0)
 }
 
 /// An object in two columns; inner ones by path.
-fn words(object: &Value) -> String {
+fn words(object: &Value) -> Vec<String> {
     fn put(lines: &mut Vec<(String, String)>, name: &str, value: &Value) {
         match value {
             Value::Object(fields) => {
@@ -156,8 +190,7 @@ fn words(object: &Value) -> String {
     let mut lines = Vec::new();
     put(&mut lines, "", object);
     let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let lines: Vec<String> = lines.into_iter().map(|(name, text)| format!("{name:width$}  {text}")).collect();
-    lines.join("\n")
+    lines.into_iter().map(|(name, text)| format!("{name:width$}  {text}")).collect()
 }
 
 /// Numbers that every bench has.
@@ -179,7 +212,7 @@ mod tests {
     #[test]
     fn an_object_is_written_in_two_columns() {
         let object = json!({"records": 1_000, "ack_us": {"p50": 250, "max": 1.25}, "syncs": null, "verified": true});
-        let expected = "records     1,000\nack_us p50  250\nack_us max  1.2\nsyncs       -\nverified    true";
+        let expected = ["records     1,000", "ack_us p50  250", "ack_us max  1.2", "syncs       -", "verified    true"];
         assert_eq!(words(&object), expected);
     }
 

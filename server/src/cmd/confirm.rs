@@ -1,17 +1,22 @@
 //! What cannot be taken back is asked for first: a person types the name of what is meant. Where nobody can be asked,
 //! nothing is done.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::io::{self, BufRead as _, IsTerminal as _};
 
-use crate::cmd::fail::{Code, Failure};
+use crate::cmd::{
+    fail::{Code, Failure},
+    terminal,
+};
 
-/// Asks, and goes on only when the name was typed. `doing` is what asks, for whoever is not at a terminal.
-pub(crate) async fn by_name(doing: &str, question: &str, name: &str) -> Result<(), Failure> {
+/// Asks, the question in the last of the lines, and goes on only when the name was typed. `doing` is what asks, for whoever is not at a terminal.
+pub(crate) async fn by_name(doing: &str, mut question: Vec<String>, name: &str) -> Result<(), Failure> {
     if !io::stdin().is_terminal() {
         return Err(Failure::usage(format!("{doing} asks, and nobody is there to answer")).hint("add --yes"));
     }
-    write!(io::stderr(), "{question}? type {name} to go on: ")?;
-    io::stderr().flush()?;
+    if let Some(last) = question.last_mut() {
+        last.push_str(&format!("? type {name} to go on: "));
+    }
+    terminal::ask(&question)?;
     // On a thread of its own: whoever waits here for a line hears no Ctrl-C.
     let answer = tokio::task::spawn_blocking(|| {
         let mut answer = String::new();

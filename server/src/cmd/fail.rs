@@ -2,13 +2,12 @@
 //!
 //! Exit codes are part of the interface: scripts decide by them, people by the lines.
 
-use std::{
-    fmt,
-    io::{self, IsTerminal as _, Write as _},
-    process::ExitCode,
-};
+use std::{fmt, io, process::ExitCode};
 
 use tillroll_client::ErrorKind;
+
+pub(crate) use super::terminal::say;
+use super::terminal::say_marked;
 
 /// A command to copy, for whoever finds nobody at the address.
 const START_ONE: &str = "tillroll dev   starts a broker here; --server or TILLROLL_SERVER names another one";
@@ -109,11 +108,9 @@ impl Failure {
     /// Writes the lines to standard error and gives the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         if !self.message.is_empty() {
-            let (error, hint) =
-                if colours() { ("\x1b[1;31merror:\x1b[0m", "\x1b[1;36mhint:\x1b[0m") } else { ("error:", "hint:") };
-            say(&format!("{error} {}", self.message));
+            say_marked("error", 31, &self.message);
             if let Some(text) = &self.hint {
-                say(&format!("{hint} {text}"));
+                say_marked("hint", 36, text);
             }
         }
         ExitCode::from(self.code as u8)
@@ -144,7 +141,8 @@ impl From<tillroll_client::Error> for Failure {
         };
         // Nobody was there: the one case in which a connection has no side effects and no reason.
         let refused = code == Code::Unavailable && error.reason().is_none() && error.has_no_side_effects();
-        let hint = if refused && error.hint().is_some() { Some(START_ONE) } else { error.hint() };
+        let is_nobody = refused && error.hint().is_some_and(|hint| hint.contains("tillroll dev"));
+        let hint = if is_nobody { Some(START_ONE) } else { error.hint() };
         let message = in_own_words(&error).unwrap_or_else(|| error.message().to_owned());
         Self { code, message, hint: hint.map(str::to_owned) }
     }
@@ -170,16 +168,6 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::io("writing the output", &error)
     }
-}
-
-/// Writes a line to standard error. When nobody reads it any more there is nobody to tell, and nothing to stop for.
-pub(crate) fn say(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
-}
-
-/// Colour only for people who want it.
-fn colours() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ use crate::cmd::{
 A group has a cursor in every partition of its topics: the next offset to read. Cursors never expire.")]
 pub(crate) struct Group {
     #[command(flatten)]
-    connection: Connection,
+    pub(super) connection: Connection,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -73,7 +73,7 @@ The lag is counted in records, and in how long the record at the cursor has been
         /// The group
         name: String,
         /// Why, for whoever finds it paused
-        #[arg(long, value_name = "TEXT")]
+        #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
         reason: String,
     },
     /// Let a paused group go on
@@ -116,7 +116,7 @@ pub(crate) async fn run(group: Group, out: Out) -> Result<(), Failure> {
         Verb::List { topic } => list(&client, topic.as_deref(), out).await,
         Verb::Describe { name } => {
             let info = client.groups().get(&name).await.map_err(Failure::of_existing)?;
-            out.one(&shown::words(&info), &shown::object(&info))
+            out.one(shown::words(&info), &shown::object(&info))
         }
         Verb::Explain { name } => explain(&client, &name, out).await,
         Verb::Pause { name, reason } => pause(&client, &name, &reason, out).await,
@@ -147,12 +147,12 @@ async fn explain(client: &Client, name: &str, out: Out) -> Result<(), Failure> {
         if is_unknown { failure.hint(instead) } else { failure }
     })?;
     let (words, object) = shown::explained(name, &explained);
-    out.one(&words, &object)
+    out.one(words, &object)
 }
 
 async fn pause(client: &Client, name: &str, reason: &str, out: Out) -> Result<(), Failure> {
     let info = client.groups().pause(name, reason).await.map_err(Failure::of_existing)?;
-    out.one(&format!("group {name} paused: {reason}"), &shown::object(&info))?;
+    out.one(format!("group {name} paused: {reason}"), &shown::object(&info))?;
     if info.mode == GroupMode::Manual {
         out.say("a manual group has no members to hold up: whoever reads for it is only told when asking");
     }
@@ -177,9 +177,9 @@ async fn delete(client: &Client, name: &str, with_members: bool, yes: bool, out:
             0 => String::new(),
             members => format!(" and {}", counted(members, "member")),
         };
-        confirm::by_name("deleting", &format!("delete group {name} with {cursors}{members}"), name).await?;
+        confirm::by_name("deleting", vec![format!("delete group {name} with {cursors}{members}")], name).await?;
     }
     client.groups().delete(name, with_members).await?;
     let object = json!({"name": name, "deleted_cursors": info.cursors.len(), "members": info.members.len()});
-    out.one(&format!("group {name} deleted, {cursors}"), &object)
+    out.one(format!("group {name} deleted, {cursors}"), &object)
 }

@@ -1,12 +1,14 @@
 //! The command `tillroll`: what a person or a script types. Each subcommand has its own room; [`out`] writes data,
-//! [`fail`] says what went wrong.
+//! [`fail`] says what went wrong, and [`terminal`] is the only way out for both.
 //!
 //! All but `dev`, `serve` and `demo` are clients: they use the SDK alone, as any other program would.
 
+mod terminal;
 mod fail;
 mod log;
 mod out;
 mod signals;
+mod lifetime;
 mod time;
 mod confirm;
 mod topic;
@@ -21,13 +23,14 @@ mod saga;
 mod demo;
 
 use std::{
+    ffi::{OsStr, OsString},
     fmt::Display,
     future::Future,
     net::{SocketAddr, ToSocketAddrs as _},
     process::ExitCode,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tillroll_client::{Client, ErrorKind};
 
 use fail::{Code, Failure};
@@ -61,6 +64,9 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 refused, 5 unavailable, 6 c
 struct Line {
     #[command(flatten)]
     out: Out,
+    /// The broker, for all subcommands that talk to one
+    #[arg(id = "broker", long = "server", value_name = "URL")]
+    server: Option<String>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -91,19 +97,49 @@ enum Command {
     Demo(demo::Demo),
 }
 
+/// The variable that names the broker.
+const SERVER_VARIABLE: &str = "TILLROLL_SERVER";
+/// The broker when nobody names one.
+const SERVER: &str = "http://127.0.0.1:7420";
+
+impl Command {
+    /// Where its broker is; none of what is one itself, or starts one.
+    fn connection(&mut self) -> Option<&mut Connection> {
+        Some(match self {
+            Self::Topic(topic) => &mut topic.connection,
+            Self::Append(append) => &mut append.connection,
+            Self::Read(read) => &mut read.connection,
+            Self::Group(group) => &mut group.connection,
+            Self::Consume(consume) => &mut consume.connection,
+            Self::Status(status) => &mut status.connection,
+            Self::Bench(bench) => &mut bench.connection,
+            Self::Saga(saga) => return saga.connection(),
+            Self::Dev(_) | Self::Serve(_) | Self::Demo(_) => return None,
+        })
+    }
+}
+
 /// Where the broker is.
 #[derive(Args, Clone, Debug)]
 struct Connection {
-    /// The broker
-    #[arg(long, env = "TILLROLL_SERVER", value_name = "URL", default_value = "http://127.0.0.1:7420", global = true)]
-    server: String,
+    /// The broker: HOST, HOST:PORT or a URL [env: TILLROLL_SERVER] [default: http://127.0.0.1:7420]
+    #[arg(long, value_name = "URL", global = true)]
+    server: Option<String>,
 }
 
 impl Connection {
+    /// The broker's address: the option, the variable unless it is empty, or the usual one.
+    fn server(&self) -> String {
+        let variable = || std::env::var(SERVER_VARIABLE).ok().filter(|url| !url.is_empty());
+        self.server.clone().or_else(variable).unwrap_or_else(|| SERVER.to_owned())
+    }
+
     async fn connect(&self) -> Result<Client, Failure> {
-        let connected = Client::builder().name("tillroll").connect(&self.server).await;
+        let connected = Client::builder().name("tillroll").connect(&self.server()).await;
         connected.map_err(|error| match error.kind() {
-            ErrorKind::InvalidInput => Failure::usage(error.message()).hint("such as http://127.0.0.1:7420"),
+            ErrorKind::InvalidInput | ErrorKind::Unsupported if error.reason().is_none() => {
+                Failure::usage(error.message()).hint("such as http://127.0.0.1:7420")
+            }
             _ => error.into(),
         })
     }
@@ -111,18 +147,63 @@ impl Connection {
 
 /// Does what the command line says.
 pub(crate) fn run() -> ExitCode {
-    let line = Line::parse();
+    if let Err(code) = lifetime::ends_with_parent() {
+        return code;
+    }
+    let line = Line::read(std::env::args_os()).unwrap_or_else(|error| not_understood(&error));
     match line.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
 }
 
+/// Says what is wrong with the command line, or what help or version was asked for. The parser tells arguments back as
+/// they were given, so it is asked again with arguments that can be shown.
+fn not_understood(error: &clap::Error) -> ! {
+    let shown: Vec<String> =
+        std::env::args_os().map(|word| terminal::line(&word.to_string_lossy()).into_owned()).collect();
+    if std::env::args_os().eq(shown.iter().map(OsStr::new)) {
+        error.exit();
+    }
+    match Line::read(&shown) {
+        Err(error) => error.exit(),
+        Ok(_) => {
+            let wrong = "an argument has characters that cannot be shown, and makes no sense with them";
+            Failure::usage(wrong).report();
+            std::process::exit(Code::Usage as i32)
+        }
+    }
+}
+
+/// Numbers may be negative on the command line, so that what is wrong with one is that, and not that it is no option.
+fn with_numbers(command: clap::Command) -> clap::Command {
+    let numbers = |arg: clap::Arg| {
+        let takes = arg.get_action().takes_values() && !arg.is_positional() && !arg.is_allow_hyphen_values_set();
+        if takes { arg.allow_negative_numbers(true) } else { arg }
+    };
+    let inner: Vec<String> = command.get_subcommands().map(|inner| inner.get_name().to_owned()).collect();
+    inner.into_iter().fold(command.mut_args(numbers), |command, name| command.mut_subcommand(name, with_numbers))
+}
+
 impl Line {
-    fn run(self) -> Result<(), Failure> {
+    /// Reads a command line.
+    fn read<I: IntoIterator<Item: Into<OsString> + Clone>>(words: I) -> Result<Self, clap::Error> {
+        let mut command = with_numbers(Self::command());
+        let matches = command.try_get_matches_from_mut(words)?;
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    }
+
+    fn run(mut self) -> Result<(), Failure> {
         let out = self.out;
+        if let Some(server) = self.server {
+            let Some(connection) = self.command.as_mut().and_then(Command::connection) else {
+                return Err(Failure::usage("--server names a broker to talk to, and nobody talks here")
+                    .hint("leave it out; a broker's own address is --listen"));
+            };
+            connection.server.get_or_insert(server);
+        }
         match self.command {
-            None => Ok(std::io::Write::write_all(&mut std::io::stdout(), START.as_bytes())?),
+            None => Ok(terminal::print(START.lines().map(str::to_owned).collect::<Vec<_>>())?),
             Some(Command::Dev(dev)) => serve::dev(&dev, out),
             Some(Command::Serve(serve)) => serve::run(&serve, out),
             Some(Command::Topic(topic)) => client(unless_interrupted(topic::run(topic, out))),
@@ -185,13 +266,24 @@ async fn interrupt() {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Line::command().debug_assert();
+        with_numbers(Line::command()).debug_assert();
+    }
+
+    /// `unexpected argument '-1'` would be wrong of each of them.
+    #[test]
+    fn an_option_with_a_value_takes_a_negative_number_for_one() {
+        fn check(command: &clap::Command) {
+            for arg in command.get_arguments().filter(|arg| arg.get_action().takes_values() && !arg.is_positional()) {
+                let takes = arg.is_allow_hyphen_values_set() || arg.is_allow_negative_numbers_set();
+                assert!(takes, "{}: {}", command.get_name(), arg.get_id());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&with_numbers(Line::command()));
     }
 
     #[test]

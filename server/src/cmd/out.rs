@@ -2,7 +2,6 @@
 
 use std::{
     fs::File,
-    io::{self, Write as _},
     os::{fd::AsFd as _, unix::fs::FileTypeExt as _},
 };
 
@@ -11,7 +10,10 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Map, Value};
 use tokio::{io::Interest, net::unix::pipe};
 
-use crate::cmd::fail::{Failure, say};
+use crate::cmd::{
+    fail::Failure,
+    terminal::{self, Lines, line, say},
+};
 
 /// How data is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -47,41 +49,34 @@ impl Out {
     /// A line of a story, for people alone: nothing where an object is asked for.
     pub(crate) fn tell(self, line: &str) -> Result<(), Failure> {
         if self.format == Format::Table {
-            writeln!(io::stdout().lock(), "{line}")?;
+            terminal::print(line)?;
         }
         Ok(())
     }
 
     /// One thing: in words, or as an object.
-    pub(crate) fn one(self, words: &str, object: &Value) -> Result<(), Failure> {
-        let mut stdout = io::stdout().lock();
-        match self.format {
-            Format::Table => writeln!(stdout, "{words}")?,
-            Format::Json => writeln!(stdout, "{object:#}")?,
-            Format::Jsonl => writeln!(stdout, "{object}")?,
-        }
-        Ok(stdout.flush()?)
+    pub(crate) fn one(self, words: impl Into<Lines>, object: &Value) -> Result<(), Failure> {
+        let written = match self.format {
+            Format::Table => terminal::print(words),
+            Format::Json => terminal::print_json([format!("{object:#}")]),
+            Format::Jsonl => terminal::print_json([object.to_string()]),
+        };
+        Ok(written?)
     }
 
     /// Many things of a kind. Every row has a value for every column.
     pub(crate) fn many(self, columns: &[&str], rows: Vec<Vec<Value>>) -> Result<(), Failure> {
-        let mut stdout = io::stdout().lock();
         if self.format == Format::Table {
-            writeln!(stdout, "{}", table(columns, &rows))?;
-            return Ok(stdout.flush()?);
+            return Ok(terminal::print(table(columns, &rows))?);
         }
         let objects = rows.into_iter().map(|row| {
             Value::Object(columns.iter().map(|column| (*column).to_owned()).zip(row).collect::<Map<_, _>>())
         });
-        match self.format {
-            Format::Json => writeln!(stdout, "{:#}", Value::Array(objects.collect()))?,
-            Format::Table | Format::Jsonl => {
-                for object in objects {
-                    writeln!(stdout, "{object}")?;
-                }
-            }
-        }
-        Ok(stdout.flush()?)
+        let written = match self.format {
+            Format::Json => terminal::print_json([format!("{:#}", Value::Array(objects.collect()))]),
+            Format::Table | Format::Jsonl => terminal::print_json(objects.map(|object| object.to_string())),
+        };
+        Ok(written?)
     }
 }
 
@@ -97,13 +92,13 @@ pub(crate) async fn reader_left() {
 
 /// Standard output once more, to be waited on and never written to: it blocks as it did, since others may share it.
 fn stdout_pipe() -> Option<pipe::Sender> {
-    let stdout = File::from(io::stdout().as_fd().try_clone_to_owned().ok()?);
+    let stdout = File::from(terminal::stdout().as_fd().try_clone_to_owned().ok()?);
     let is_pipe = stdout.metadata().is_ok_and(|found| found.file_type().is_fifo());
     is_pipe.then(|| pipe::Sender::from_file_unchecked(stdout).ok()).flatten()
 }
 
 /// A table without lines: columns aligned, numbers to the right.
-pub(crate) fn table(columns: &[&str], rows: &[Vec<Value>]) -> String {
+pub(crate) fn table(columns: &[&str], rows: &[Vec<Value>]) -> Vec<String> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(columns.iter().map(|column| column.replace('_', " ").to_uppercase()));
@@ -116,16 +111,16 @@ pub(crate) fn table(columns: &[&str], rows: &[Vec<Value>]) -> String {
         }
         column.set_padding((0, 2));
     }
-    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
-    lines.join("\n")
+    table.lines().map(|line| line.trim_end().to_owned()).collect()
 }
 
 fn words(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
+        // A cell has one line, and its width is that of what is shown.
+        Value::String(text) => line(text).into_owned(),
         Value::Number(number) => number.as_u64().map_or_else(|| number.to_string(), count),
-        other => other.to_string(),
+        other => line(&other.to_string()).into_owned(),
     }
 }
 
@@ -182,8 +177,16 @@ mod tests {
     }
 
     #[test]
+    fn a_cell_has_one_line() {
+        let rows = vec![vec![json!("a\nb\x1b"), json!("\u{9b}")], vec![json!("c"), json!("d")]];
+        let lines = ["NAME      X", r"a\nb\x1b  \u{9b}", "c         d"];
+        assert_eq!(table(&["name", "x"], &rows), lines);
+    }
+
+    #[test]
     fn a_table_has_no_lines_and_no_blanks_at_the_end() {
         let rows = vec![vec![json!("orders"), json!(8)], vec![json!("a"), json!(1_024)]];
-        assert_eq!(table(&["name", "end_offset"], &rows), "NAME    END OFFSET\norders           8\na            1,024");
+        let lines = ["NAME    END OFFSET", "orders           8", "a            1,024"];
+        assert_eq!(table(&["name", "end_offset"], &rows), lines);
     }
 }

@@ -37,10 +37,11 @@ const NEWEST_MAX: u64 = 1_000_000;
 
 In --format: %p partition, %o offset, %t append time, %k key, %v value, %i id, %y type, %s source, %e event time,
 %T topic, %% a percent sign; \\n \\t \\\\ as usual. What is absent is written as -, and bytes that are no text as
-base64:…")]
+base64:… Line breaks and whatever else a terminal obeys are shown as \\n, \\x1b or \\u{9b}, within JSON as \\u001b. For
+the bytes as they are take -o jsonl, or --raw, where what is absent is nothing.")]
 pub(crate) struct Read {
     #[command(flatten)]
-    connection: Connection,
+    pub(super) connection: Connection,
     /// The topic
     topic: String,
     /// Go on with records as they come
@@ -53,7 +54,7 @@ pub(crate) struct Read {
     #[arg(long, value_name = "PARTITION")]
     partition: Vec<u32>,
     /// Only records with exactly this key
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     key: Option<String>,
     /// earliest, latest, offset:N, append-time:T or last:N (of each partition) [default: earliest]
     #[arg(long, value_name = "PLACE", value_parser = place::parse)]
@@ -61,6 +62,9 @@ pub(crate) struct Read {
     /// How a record is written
     #[arg(long, value_name = "PATTERN", default_value = pattern::DEFAULT)]
     format: Pattern,
+    /// Write the parts of --format byte by byte as they are, whatever a terminal makes of them
+    #[arg(long)]
+    raw: bool,
 }
 
 /// Runs `tillroll read`.
@@ -74,7 +78,7 @@ pub(crate) async fn run(read: Read, out: Out) -> Result<(), Failure> {
         return Err(Failure::usage(format!("-n alone keeps the records in memory: at most {NEWEST_MAX}"))
             .hint("with --from they are written as they come"));
     }
-    let mut printer = Printer::new(out.format, read.format.clone());
+    let mut printer = Printer::new(out.format, read.format.clone(), read.raw)?;
     let work = async {
         let client = read.connection.connect().await?;
         let partitions = read.partition_count(&client).await?;

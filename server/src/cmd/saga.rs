@@ -22,6 +22,7 @@ use tillroll_client::{
 };
 
 use crate::cmd::{
+    Connection,
     fail::{Code, Failure},
     out::Out,
 };
@@ -53,6 +54,19 @@ enum What {
     Check(check::Check),
     /// Tell the story of one order, over all topics
     Timeline(timeline::Story),
+}
+
+impl Saga {
+    /// Where its broker is; the gateway has none.
+    pub(super) fn connection(&mut self) -> Option<&mut Connection> {
+        Some(match &mut self.what {
+            What::Run(run) => &mut run.connection,
+            What::Gateway(_) => return None,
+            What::Storefront(place) => &mut place.connection,
+            What::Check(check) => &mut check.connection,
+            What::Timeline(story) => &mut story.connection,
+        })
+    }
 }
 
 /// Runs `tillroll saga`.

@@ -88,13 +88,12 @@ pub(crate) fn dev(dev: &Dev, out: Out) -> Result<(), Failure> {
         } else {
             format!(" --server http://{address}")
         };
-        out.say(format!(
-            "data in {}; Ctrl-C ends it, and the records stay\n\nin another terminal:\n  \
-             tillroll topic create orders{server}\n  \
-             tillroll append orders --key 42 --value '{{\"total\":1999}}'{server}\n  \
-             tillroll read orders -f{server}",
-            dev.data.display()
-        ));
+        out.say(format!("data in {}; Ctrl-C ends it, and the records stay", dev.data.display()));
+        out.say("");
+        out.say("in another terminal:");
+        out.say(format!("  tillroll topic create orders{server}"));
+        out.say(format!("  tillroll append orders --key 42 --value '{{\"total\":1999}}'{server}"));
+        out.say(format!("  tillroll read orders -f{server}"));
     })
 }
 

@@ -16,7 +16,7 @@ use crate::cmd::{
   tillroll status --server http://10.0.0.7:7420 -o json")]
 pub(crate) struct Status {
     #[command(flatten)]
-    connection: Connection,
+    pub(super) connection: Connection,
 }
 
 /// Runs `tillroll status`.
@@ -26,19 +26,19 @@ pub(crate) async fn run(status: Status, out: Out) -> Result<(), Failure> {
     let topics = client.admin().list_topics("").await?;
     let partitions: u64 = topics.iter().map(|topic| u64::from(topic.partition_count)).sum();
     let limits = server.limits;
-    let words = format!(
-        "broker       {}\nversion      {}\nnode         {}\nincarnation  {}\ntopics       {} ({} partitions)\n\
-         limits       record {}, append {}, key {}",
-        client.url(),
-        server.version,
-        server.node_id,
-        server.incarnation,
-        count(topics.len() as u64),
-        count(partitions),
-        size(limits.max_record_bytes.into()),
-        size(limits.max_append_bytes.into()),
-        size(limits.max_key_bytes.into()),
-    );
+    let words = vec![
+        format!("broker       {}", client.url()),
+        format!("version      {}", server.version),
+        format!("node         {}", server.node_id),
+        format!("incarnation  {}", server.incarnation),
+        format!("topics       {} ({} partitions)", count(topics.len() as u64), count(partitions)),
+        format!(
+            "limits       record {}, append {}, key {}",
+            size(limits.max_record_bytes.into()),
+            size(limits.max_append_bytes.into()),
+            size(limits.max_key_bytes.into()),
+        ),
+    ];
     let object = json!({
         "server": client.url(),
         "version": server.version,
@@ -54,5 +54,5 @@ pub(crate) async fn run(status: Status, out: Out) -> Result<(), Failure> {
             "max_key_bytes": limits.max_key_bytes,
         },
     });
-    out.one(&words, &object)
+    out.one(words, &object)
 }

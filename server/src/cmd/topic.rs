@@ -22,7 +22,7 @@ use crate::cmd::{
   tillroll topic delete orders --yes")]
 pub(crate) struct Topic {
     #[command(flatten)]
-    connection: Connection,
+    pub(super) connection: Connection,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -118,7 +118,7 @@ pub(crate) async fn run(topic: Topic, out: Out) -> Result<(), Failure> {
             let words = format!("topic {} {did} {}", info.name, settings(&info));
             let mut object = described(&info);
             object["created"] = json!(created);
-            out.one(&words.replace(" created ", " created: "), &object)
+            out.one(words.replace(" created ", " created: "), &object)
         }
         Verb::List { prefix } => {
             let topics = admin.list_topics(&prefix).await?;
@@ -135,15 +135,11 @@ pub(crate) async fn run(topic: Topic, out: Out) -> Result<(), Failure> {
         }
         Verb::Describe { name } => {
             let info = admin.get_topic(&name).await.map_err(Failure::of_existing)?;
-            let words = format!(
-                "topic {} (id {}, made {}): {}\n\n{}",
-                info.name,
-                info.topic_id,
-                time::show(info.created_time_us),
-                settings(&info),
-                table(&PARTITION, &info.partitions.iter().map(partition_row).collect::<Vec<_>>()),
-            );
-            out.one(&words, &described(&info))
+            let (made, settings) = (time::show(info.created_time_us), settings(&info));
+            let mut words = vec![format!("topic {} (id {}, made {made}): {settings}", info.name, info.topic_id)];
+            words.push(String::new());
+            words.extend(table(&PARTITION, &info.partitions.iter().map(partition_row).collect::<Vec<_>>()));
+            out.one(words, &described(&info))
         }
         Verb::Delete { name, yes } => delete(&client, &name, yes, out).await,
     }
@@ -158,7 +154,7 @@ async fn delete(client: &Client, name: &str, yes: bool, out: Out) -> Result<(), 
         let read = if readers.is_empty() { String::new() } else { format!(", which is read by {}", named()) };
         let question = format!("delete topic {} with {}{read}", info.name, counted(records, "record"));
         let doing = if readers.is_empty() { "deleting".to_owned() } else { format!("deleting what {} reads", named()) };
-        confirm::by_name(&doing, &question, &info.name).await?;
+        confirm::by_name(&doing, vec![question], &info.name).await?;
     }
     client.admin().delete_topic(&info.name, &info.topic_id).await?;
     let words = format!("topic {} deleted, {}", info.name, counted(records, "record"));

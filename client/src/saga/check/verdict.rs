@@ -209,23 +209,28 @@ impl Verdict {
     }
 }
 
-impl fmt::Display for Verdict {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for finding in &self.findings {
-            writeln!(formatter, "{finding}")?;
-        }
+impl Verdict {
+    /// What is shown to a person: a line for each finding and each open order, and one that sums up. Names and values
+    /// of the events stand in them as they are, also if they have line breaks or what a terminal obeys.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.findings.iter().map(ToString::to_string).collect();
         let kept = self.findings.len() as u64;
         let all: u64 = self.found.values().sum();
         if all > kept {
-            writeln!(formatter, "and {} more findings", all - kept)?;
+            lines.push(format!("and {} more findings", all - kept));
         }
-        for open in &self.open {
-            writeln!(formatter, "open: {} waits for {}", open.about, open.waits_for)?;
-        }
+        lines.extend(self.open.iter().map(|open| format!("open: {} waits for {}", open.about, open.waits_for)));
         let judged: Vec<String> = self.judged.iter().map(|invariant| format!("{invariant:?}")).collect();
         let Counts { events, orders, .. } = self.counts;
-        write!(formatter, "{orders} orders, {events} events, {} open, {all} findings", self.open_count)?;
-        write!(formatter, " ({})", judged.join(" "))
+        let (open, judged) = (self.open_count, judged.join(" "));
+        lines.push(format!("{orders} orders, {events} events, {open} open, {all} findings ({judged})"));
+        lines
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.lines().join("\n"))
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::{
     sync::oneshot,
 };
 
-use crate::cmd::{fail::Failure, saga::report::Report};
+use crate::cmd::{fail::Failure, lifetime, saga::report::Report};
 
 /// How long a process may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_mins(1);
@@ -68,6 +68,7 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            .env(lifetime::PARENT_VARIABLE, std::process::id().to_string())
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| Failure::io(format!("starting {name}"), &error))?;

@@ -108,7 +108,7 @@ impl Stage {
                 if moved.elapsed() > STUCK_AFTER {
                     let said: Vec<String> =
                         self.services.iter().map(|it| format!("{}: {}", it.name, it.said())).collect();
-                    return Err(Failure::plain(format!("the services stand still: {}", said.join("\n"))));
+                    return Err(Failure::plain(format!("the services stand still: {}", said.join("; "))));
                 }
             } else {
                 moved = Instant::now();

@@ -97,7 +97,7 @@ impl Told {
             bar.finish_and_clear();
         }
         if self.out.format == Format::Table {
-            self.out.one(&words(ending), &Value::Null)?;
+            self.out.one(words(ending), &Value::Null)?;
         } else {
             self.out.one("", &ending.object(self.seed))?;
         }
@@ -105,14 +105,14 @@ impl Told {
     }
 }
 
-fn words(ending: &Ending) -> String {
+fn words(ending: &Ending) -> Vec<String> {
     let counts = &ending.verdict.counts;
     let (seen, total) = (&ending.seen, ending.total());
     let (decided, shipped) = seen.quantiles(0.5);
     let (decided_most, shipped_most) = seen.quantiles(0.99);
     let mut lines = Vec::new();
     if ending.level != Level::None {
-        lines.push(injected(ending, &total));
+        lines.extend(injected(ending, &total));
     }
     lines.push(format!(
         "orders    {} whole, {} in part, {} cancelled; {} of {} pence given back",
@@ -152,11 +152,11 @@ fn words(ending: &Ending) -> String {
         "not proven: the proof does not hold".to_owned()
     };
     lines.push(proof);
-    lines.join("\n")
+    lines
 }
 
 /// What was injected, and what it cost.
-fn injected(ending: &Ending, total: &Report) -> String {
+fn injected(ending: &Ending, total: &Report) -> Vec<String> {
     let (injected, gateway, seen) = (&ending.injected, &ending.counts.injected, &ending.seen);
     let mean_ms = injected.back_ms / injected.kill_count().max(1);
     let misreports = gateway.reports_late + gateway.reports_doubled + gateway.reports_out_of_order;

@@ -105,7 +105,7 @@ pub(super) async fn run(client: &Client, create: Create, out: Out) -> Result<(),
     let did = if created { "created:" } else { "is there already:" };
     let mut object = shown::object(&info);
     object["created"] = json!(created);
-    out.one(&format!("group {} {did} {}", info.name, shown::settings(&info)), &object)
+    out.one(format!("group {} {did} {}", info.name, shown::settings(&info)), &object)
 }
 
 /// The field of the request that is refused.

@@ -42,7 +42,7 @@ pub(super) struct SetCursor {
     #[arg(long)]
     with_members: bool,
     /// Why, for the record
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     reason: Option<String>,
     /// Do not ask
     #[arg(long)]
@@ -72,9 +72,10 @@ pub(super) async fn run(client: &Client, set: SetCursor, out: Out) -> Result<(),
             let failure = Failure::new(Code::Conflict, format!("group {name} has members: {holders}"));
             return Err(failure.hint(STOP_THEM));
         }
-        let (effect, all) = (effect(&moves), table(&COLUMNS, &rows(&moves)));
+        let (effect, mut question) = (effect(&moves), table(&COLUMNS, &rows(&moves)));
         let doing = format!("having group {name} {effect} of {topic}");
-        confirm::by_name(&doing, &format!("{all}\nhave group {name} {effect} of {topic}"), name).await?;
+        question.push(format!("have group {name} {effect} of {topic}"));
+        confirm::by_name(&doing, question, name).await?;
     }
     let moves = groups.set_cursors(name, asked).await.map_err(refused)?;
     let words = format!("{} of group {name} set, to {} of {topic}", cursors(&moves), effect(&moves));
@@ -135,7 +136,8 @@ fn show(
 ) -> Result<(), Failure> {
     let rows = rows(moves);
     if out.format == Format::Table {
-        return out.one(&format!("{words}\n\n{}", table(&COLUMNS, &rows)), &Value::Null);
+        let lines = [words.to_owned(), String::new()].into_iter().chain(table(&COLUMNS, &rows));
+        return out.one(lines.collect::<Vec<_>>(), &Value::Null);
     }
     let columns = || COLUMNS.iter().map(|column| (*column).to_owned());
     let moves_shown: Vec<Value> = rows.into_iter().map(|row| Value::Object(columns().zip(row).collect())).collect();

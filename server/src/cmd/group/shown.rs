@@ -65,7 +65,7 @@ pub(super) fn settings(info: &GroupInfo) -> String {
 }
 
 /// A group in words.
-pub(super) fn words(info: &GroupInfo) -> String {
+pub(super) fn words(info: &GroupInfo) -> Vec<String> {
     let is_manual = info.mode == GroupMode::Manual;
     let mut parts = vec![format!("group {} (etag {}): {}", info.name, info.etag, settings(info))];
     parts.extend(info.paused.iter().map(|reason| format!("paused: {reason}")));
@@ -75,7 +75,8 @@ pub(super) fn words(info: &GroupInfo) -> String {
     parts.extend(gone.map(|topic| format!("topic {topic} is gone; one that is made under its name is another one")));
     if !info.members.is_empty() {
         let rows: Vec<_> = info.members.iter().map(member_row).collect();
-        parts.push(format!("\n{}", table(&MEMBER, &rows)));
+        parts.push(String::new());
+        parts.extend(table(&MEMBER, &rows));
     }
     let epochs = epochs(info);
     let columns = if is_manual { &CURSOR[..CURSOR_ALONE] } else { &CURSOR[..] };
@@ -85,9 +86,10 @@ pub(super) fn words(info: &GroupInfo) -> String {
         row
     };
     if !info.cursors.is_empty() {
-        parts.push(format!("\n{}", table(columns, &info.cursors.iter().map(row).collect::<Vec<_>>())));
+        parts.push(String::new());
+        parts.extend(table(columns, &info.cursors.iter().map(row).collect::<Vec<_>>()));
     }
-    parts.join("\n")
+    parts
 }
 
 /// A group as an object.
@@ -114,15 +116,15 @@ pub(super) fn object(info: &GroupInfo) -> Value {
 }
 
 /// Why a group does or does not move, in words and as an object.
-pub(super) fn explained(name: &str, explained: &GroupExplanation) -> (String, Value) {
-    let told = |finding: &Finding| {
-        let next = match finding.next_step.as_str() {
-            "" => String::new(),
-            next => format!("\n  next: {next}"),
-        };
-        format!("{}{}: {}{next}", finding.reason, place_of(finding), finding.text)
-    };
-    let words: Vec<_> = std::iter::once(explained.summary.clone()).chain(explained.findings.iter().map(told)).collect();
+pub(super) fn explained(name: &str, explained: &GroupExplanation) -> (Vec<String>, Value) {
+    let mut words = vec![explained.summary.clone()];
+    for finding in &explained.findings {
+        words.push(String::new());
+        words.push(format!("{}{}: {}", finding.reason, place_of(finding), finding.text));
+        if !finding.next_step.is_empty() {
+            words.push(format!("  next: {}", finding.next_step));
+        }
+    }
     let finding = |one: &Finding| {
         json!({
             "reason": one.reason,
@@ -133,7 +135,7 @@ pub(super) fn explained(name: &str, explained: &GroupExplanation) -> (String, Va
         })
     };
     let findings: Vec<Value> = explained.findings.iter().map(finding).collect();
-    (words.join("\n\n"), json!({"group": name, "summary": explained.summary, "findings": findings}))
+    (words, json!({"group": name, "summary": explained.summary, "findings": findings}))
 }
 
 fn place_of(finding: &Finding) -> String {

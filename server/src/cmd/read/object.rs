@@ -47,7 +47,7 @@ pub(super) fn write(out: &mut Vec<u8>, received: &Received) {
     match Shown::of(&record.value, &record.content_type) {
         Shown::Json(json) => {
             out.extend_from_slice(b",\"value\":");
-            put_json(out, json.trim_ascii());
+            put_json(out, json.trim());
         }
         Shown::Text(text) => put(out, "value", text),
         Shown::Bytes(bytes) => put(out, "value_base64", &base64(bytes)),

@@ -6,7 +6,7 @@ use tillroll_client::Received;
 
 use crate::cmd::{
     read::shown::{Shown, put_json, put_text},
-    time,
+    terminal, time,
 };
 
 /// Partition, offset, append time, key, value.
@@ -95,35 +95,56 @@ fn shown(char: Option<char>) -> String {
 }
 
 impl Pattern {
-    /// Writes one record.
-    pub(in crate::cmd) fn write(&self, out: &mut Vec<u8>, received: &Received) {
+    /// Writes one record as it is: no byte of it is another one, and what is absent is nothing.
+    pub(in crate::cmd) fn write_raw(&self, out: &mut Vec<u8>, received: &Received) {
         let record = &received.record;
-        let text =
-            |out: &mut Vec<u8>, text: &str| out.extend_from_slice(if text.is_empty() { "-" } else { text }.as_bytes());
-        let number = |out: &mut Vec<u8>, number: u64| write!(out, "{number}").expect("memory takes what is written");
         for part in &self.0 {
             match part {
-                Part::Text(plain) => out.extend_from_slice(plain.as_bytes()),
-                Part::Topic => text(out, &received.topic),
-                Part::Partition => number(out, received.partition.into()),
-                Part::Offset => number(out, received.offset),
-                Part::AppendTime => text(out, &time::show(received.append_time_us)),
-                Part::EventTime => match record.event_time_us {
-                    Some(time_us) => text(out, &time::show(time_us)),
-                    None => text(out, ""),
-                },
-                Part::Key => match &record.key {
-                    None => text(out, ""),
-                    Some(key) => put_text(out, key),
-                },
-                Part::Value => match Shown::of(&record.value, &record.content_type) {
-                    Shown::Json(json) => put_json(out, json),
-                    Shown::Text(_) | Shown::Bytes(_) => put_text(out, &record.value),
-                },
-                Part::Id => text(out, &record.id),
-                Part::Type => text(out, &record.type_),
-                Part::Source => text(out, &record.source),
+                Part::Key => out.extend_from_slice(record.key.as_deref().unwrap_or_default()),
+                Part::Value => out.extend_from_slice(&record.value),
+                Part::Id => out.extend_from_slice(record.id.as_bytes()),
+                Part::Type => out.extend_from_slice(record.type_.as_bytes()),
+                Part::Source => out.extend_from_slice(record.source.as_bytes()),
+                other => other.write(out, received),
             }
+        }
+    }
+
+    /// Writes one record for a person: each part of it is one line that a terminal only shows.
+    pub(in crate::cmd) fn write(&self, out: &mut Vec<u8>, received: &Received) {
+        self.0.iter().for_each(|part| part.write(out, received));
+    }
+}
+
+impl Part {
+    fn write(&self, out: &mut Vec<u8>, received: &Received) {
+        let record = &received.record;
+        let text = |out: &mut Vec<u8>, text: &str| {
+            let text = if text.is_empty() { "-" } else { text };
+            out.extend_from_slice(terminal::line(text).as_bytes());
+        };
+        let number = |out: &mut Vec<u8>, number: u64| write!(out, "{number}").expect("memory takes what is written");
+        match self {
+            Self::Text(plain) => out.extend_from_slice(plain.as_bytes()),
+            Self::Topic => text(out, &received.topic),
+            Self::Partition => number(out, received.partition.into()),
+            Self::Offset => number(out, received.offset),
+            Self::AppendTime => text(out, &time::show(received.append_time_us)),
+            Self::EventTime => match record.event_time_us {
+                Some(time_us) => text(out, &time::show(time_us)),
+                None => text(out, ""),
+            },
+            Self::Key => match &record.key {
+                None => text(out, ""),
+                Some(key) => put_text(out, key),
+            },
+            Self::Value => match Shown::of(&record.value, &record.content_type) {
+                Shown::Json(json) => put_json(out, json),
+                Shown::Text(_) | Shown::Bytes(_) => put_text(out, &record.value),
+            },
+            Self::Id => text(out, &record.id),
+            Self::Type => text(out, &record.type_),
+            Self::Source => text(out, &record.source),
         }
     }
 }

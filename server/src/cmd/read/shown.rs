@@ -2,11 +2,13 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
+use crate::cmd::terminal;
+
 /// Bytes as they can be shown.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Shown<'a> {
     /// A JSON value.
-    Json(&'a [u8]),
+    Json(&'a str),
     /// UTF-8.
     Text(&'a str),
     /// Neither.
@@ -20,7 +22,7 @@ impl<'a> Shown<'a> {
         let Ok(text) = std::str::from_utf8(value) else { return Self::Bytes(value) };
         let composed = matches!(value.trim_ascii_start().first(), Some(b'{' | b'['));
         if (composed || is_json(content_type)) && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
-            return Self::Json(value);
+            return Self::Json(text);
         }
         Self::Text(text)
     }
@@ -31,26 +33,28 @@ fn is_json(content_type: &str) -> bool {
     media.eq_ignore_ascii_case("application/json") || media.to_ascii_lowercase().ends_with("+json")
 }
 
-/// JSON on one line. Within JSON, line breaks stand only between words, where they mean nothing.
-pub(super) fn put_json(out: &mut Vec<u8>, json: &[u8]) {
-    if json.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
-        out.extend(json.iter().filter(|byte| !matches!(byte, b'\n' | b'\r')));
-    } else {
-        out.extend_from_slice(json);
-    }
+/// JSON on one line, of the same meaning and as a terminal can bear it. Within JSON, line breaks and tabs stand only
+/// between words, where they mean nothing.
+pub(super) fn put_json(out: &mut Vec<u8>, json: &str) {
+    let safe = terminal::json(json);
+    out.extend(safe.bytes().filter(|byte| !matches!(byte, b'\n' | b'\r' | b'\t')));
 }
 
 /// A text as a JSON string.
 pub(super) fn put_string(out: &mut Vec<u8>, text: &str) {
-    serde_json::to_writer(&mut *out, text).expect("a text can be written to memory");
+    if terminal::line(text) == text {
+        serde_json::to_writer(&mut *out, text).expect("a text can be written to memory");
+    } else {
+        let string = serde_json::to_string(text).expect("a text can be written to memory");
+        out.extend_from_slice(terminal::json(&string).as_bytes());
+    }
 }
 
-/// Bytes for a person: as text when it is one that a terminal can bear, else base64 and marked as such.
+/// Bytes for a person: a text as one line that a terminal only shows, else base64 and marked as such.
 pub(super) fn put_text(out: &mut Vec<u8>, bytes: &[u8]) {
-    let printable = |text: &str| text.chars().all(|c| !c.is_control() || matches!(c, '\t' | '\n' | '\r'));
     match std::str::from_utf8(bytes) {
-        Ok(text) if printable(text) => out.extend_from_slice(bytes),
-        _ => {
+        Ok(text) => out.extend_from_slice(terminal::line(text).as_bytes()),
+        Err(_) => {
             out.extend_from_slice(b"base64:");
             out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
         }
@@ -91,13 +95,13 @@ mod tests {
         };
         assert_eq!(text("größe".as_bytes()), "größe");
         assert_eq!(text(&[0xff, 0]), "base64:/wA=");
-        assert_eq!(text(b"\x1b[2J"), "base64:G1sySg==");
+        assert_eq!(text(b"\x1b[2J\na"), r"\x1b[2J\na");
     }
 
     #[test]
     fn json_stays_on_its_line() {
         let mut out = Vec::new();
-        put_json(&mut out, b"{\n  \"a\": \"x\\n\"\r\n}");
-        assert_eq!(out, b"{  \"a\": \"x\\n\"}");
+        put_json(&mut out, "{\n\t\"a\": \"x\\n\x7f\u{9b}\"\r\n}");
+        assert_eq!(String::from_utf8(out).as_deref(), Ok(r#"{"a": "x\n\u007f\u009b"}"#));
     }
 }

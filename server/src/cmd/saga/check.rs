@@ -34,7 +34,7 @@ names the invariant, the order, what was expected, what was found, and where. Ex
 hold.")]
 pub(crate) struct Check {
     #[command(flatten)]
-    connection: Connection,
+    pub(super) connection: Connection,
     /// The file whose orders were put in
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
@@ -134,12 +134,12 @@ fn charge(entry: &Entry) -> Charge {
     }
 }
 
-/// A line with what was not judged, and what it would have taken; empty when everything was.
-fn not_checked(verdict: &Verdict) -> String {
+/// A line with what was not judged, and what it would have taken; none when everything was.
+fn not_checked(verdict: &Verdict) -> Option<String> {
     let takes = [(Invariant::S1, "--input"), (Invariant::S12, "--gateway or --ledger")];
     let left_out = takes.iter().filter(|(invariant, _)| !verdict.judged.contains(invariant));
     let named: Vec<String> = left_out.map(|(invariant, option)| format!("{invariant:?} ({option})")).collect();
-    if named.is_empty() { String::new() } else { format!("\nnot checked: {}", named.join(", ")) }
+    (!named.is_empty()).then(|| format!("not checked: {}", named.join(", ")))
 }
 
 /// Says what was found; a failure when something was.
@@ -156,8 +156,9 @@ fn tell(verdict: &Verdict, out: Out) -> Result<(), Failure> {
             count(verdict.open_count)
         );
         let holds = if holds { "it holds" } else { "it does not hold" };
-        let not_checked = not_checked(verdict);
-        out.one(&format!("{verdict}\n{orders}\n{holds}{not_checked}"), &json!(null))?;
+        let mut words = verdict.lines();
+        words.extend([orders, holds.to_owned()].into_iter().chain(not_checked(verdict)));
+        out.one(words, &json!(null))?;
     } else {
         out.one("", &json!({ "holds": holds, "verdict": verdict }))?;
     }

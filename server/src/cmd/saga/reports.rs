@@ -3,17 +3,15 @@
 //! A thread of its own writes them. At most one waits for it: while the reader is slow newer ones are left out, and
 //! when it has gone there are no more. The service goes on either way.
 
-use std::{
-    io::{self, Write},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io::Write, sync::Arc, time::Duration};
 
 use tokio::{
     sync::mpsc::{self, error::TrySendError},
     task::JoinHandle,
     time::timeout,
 };
+
+use crate::cmd::terminal;
 
 /// How often it is said how the service stands.
 const REPORT_EVERY: Duration = Duration::from_millis(20);
@@ -31,7 +29,7 @@ pub(super) struct Reports {
 impl Reports {
     /// Reports to standard output, from now on.
     pub(super) fn start(report: impl Fn() -> String + Send + Sync + 'static) -> Self {
-        Self::start_to(io::stdout(), report)
+        Self::start_to(terminal::stdout(), report)
     }
 
     fn start_to(output: impl Write + Send + 'static, report: impl Fn() -> String + Send + Sync + 'static) -> Self {
@@ -75,7 +73,7 @@ async fn tick(report: Arc<dyn Fn() -> String + Send + Sync>, lines: mpsc::Sender
 /// Writes lines until there are no more, or nobody reads them.
 fn write(mut output: impl Write, mut lines: mpsc::Receiver<String>) {
     while let Some(line) = lines.blocking_recv() {
-        if writeln!(output, "{line}").and_then(|()| output.flush()).is_err() {
+        if writeln!(output, "{}", terminal::json(&line)).and_then(|()| output.flush()).is_err() {
             return;
         }
     }
@@ -84,7 +82,7 @@ fn write(mut output: impl Write, mut lines: mpsc::Receiver<String>) {
 #[cfg(test)]
 mod tests {
     use std::{
-        io::{BufRead as _, BufReader},
+        io::{self, BufRead as _, BufReader},
         os::unix::net::UnixStream,
         sync::atomic::{AtomicU64, Ordering},
     };

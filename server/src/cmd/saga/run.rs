@@ -44,7 +44,7 @@ times a second, and the last one at its end.
 TILLROLL_LOG sets what is logged on standard error, such as info; warnings are unless it says otherwise.")]
 pub(crate) struct Run {
     #[command(flatten)]
-    connection: Connection,
+    pub(super) connection: Connection,
     /// Which service
     service: Name,
     /// The member's name in its group, the same after a restart [default: SERVICE-0]

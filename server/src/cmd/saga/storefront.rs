@@ -37,7 +37,7 @@ return, and changes of the stock, in the order of the file. Stopped by Ctrl-C or
 placed; started again with the same file it goes on where the log stands.")]
 pub(crate) struct Place {
     #[command(flatten)]
-    connection: Connection,
+    pub(super) connection: Connection,
     /// The orders: a file in the form of "Online Retail", packed with zstd or not [default: a cut that is shipped]
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
@@ -101,7 +101,7 @@ async fn play(place: &Place, placed: &Arc<AtomicU64>, out: Out) -> Result<(), Fa
         "stock_changes": told.stock_changes,
         "already": told.already,
     });
-    out.one(&words, &object)
+    out.one(words, &object)
 }
 
 /// Waits until so many changes of the stock are answered.

@@ -19,7 +19,7 @@ use crate::cmd::{
 A cause stands before its effects; times count from the placement. A product's code has the story of its stock.")]
 pub(crate) struct Story {
     #[command(flatten)]
-    connection: Connection,
+    pub(super) connection: Connection,
     /// The order's id
     order: String,
 }
@@ -32,5 +32,5 @@ pub(crate) async fn run(story: Story, out: Out) -> Result<(), Failure> {
         let hint = "ids are those of tillroll read orders --format '%k\\n'";
         return Err(Failure::new(Code::NotFound, format!("no event of order {}", story.order)).hint(hint));
     }
-    out.one(&timeline.to_string(), &json!(timeline))
+    out.one(timeline.lines(), &json!(timeline))
 }
