@@ -150,6 +150,55 @@ fn a_name_is_not_taken_for_another_file_of_that_name_or_another_topic_of_that_na
     assert_eq!(records(&shell, "orders").len(), 3);
 }
 
+/// What stands in the log stays there: an edit of what was loaded before is told, not left out.
+#[test]
+fn a_file_that_was_edited_in_the_middle_is_told_apart() {
+    let (shell, _broker) = Shell::with_broker();
+    shell.ok("tillroll topic create orders --partitions 4");
+    let rows = |edited: &str| {
+        let row = |row: u32| if row == 1_234 { format!("{row},{edited}") } else { format!("{row},same") };
+        format!("id,day\n{}\n", (1..=3_000).map(row).collect::<Vec<_>>().join("\n"))
+    };
+    write(&shell, "a.csv", rows("one").as_bytes());
+    let load = "tillroll append orders a.csv --key-column id --producer loader";
+    shell.ok(load);
+    assert_eq!(shell.run(load).code, 0, "the same once more is fine");
+    write(&shell, "a.csv", rows("two").as_bytes());
+    let said = shell.run(load);
+    assert_eq!(said.code, 6, "{said:?}");
+    assert!(said.stderr.contains("error: a.csv#1234 is not what was appended under this name"), "{said:?}");
+    assert!(said.stderr.contains("hint: "), "{said:?}");
+    assert_eq!(records(&shell, "orders").len(), 3_000, "nothing was added");
+}
+
+#[test]
+fn a_csv_header_with_an_open_quote_is_no_empty_file() {
+    let (shell, _broker) = Shell::with_broker();
+    shell.ok("tillroll topic create orders --partitions 1");
+    let said = shell.run("printf '\"a\\n1,x\\n2,y\\n' >a.csv; tillroll append orders a.csv");
+    assert_eq!(said.code, 1, "{said:?}");
+    let wrong = "error: a.csv header: a quote that begins in line 1 is never closed";
+    assert!(said.stderr.contains(wrong), "{said:?}");
+}
+
+/// Data has such times as "for ever".
+#[test]
+fn every_time_up_to_the_end_of_the_year_9999_is_one_and_what_lies_beyond_names_its_line() {
+    let (shell, _broker) = Shell::with_broker();
+    shell.ok("tillroll topic create orders --partitions 1");
+    write(&shell, "a.csv", b"id,until\n1,9999-12-31T23:59:59Z\n2,9999-12-31 23:59:59.5\n3,9999-12-31T23:00:00+01:00\n");
+    shell.ok("tillroll append orders a.csv --time-column until");
+    let times: Vec<Value> = records(&shell, "orders").into_iter().map(|record| record["event_time"].clone()).collect();
+    assert_eq!(times, ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59.500000Z", "9999-12-31T22:00:00Z"]);
+    for beyond in ["12010-12-01T00:00:00Z", "+012010-12-01 08:00:00", "9999-12-31T23:59:59-01:00"] {
+        write(&shell, "b.csv", format!("id,until\n1,2010-12-01\n2,{beyond}\n").as_bytes());
+        let said = shell.run("tillroll append orders b.csv --time-column until");
+        assert_eq!(said.code, 1, "{said:?}");
+        assert!(said.stderr.contains(&format!("error: b.csv line 2: \"{beyond}\" is out of range")), "{said:?}");
+        assert!(said.stderr.contains("9999-12-31T23:59:59.999999Z"), "{said:?}");
+    }
+}
+
 #[test]
 fn a_bad_line_ends_the_load_and_what_came_before_it_stays() {
     let (shell, _broker) = Shell::with_broker();

@@ -40,3 +40,36 @@ fn a_bench_of_impossible_batches_says_what_to_change() {
     assert!(said.stderr.contains("hint: take fewer --batch-records"), "{said:?}");
     assert_eq!(shell.ok("tillroll topic list -o json"), "[]\n");
 }
+
+#[test]
+fn a_bench_of_records_that_no_broker_takes_is_refused_before_anything_is_made() {
+    let (shell, _broker) = Shell::with_broker();
+    for (typed, hint) in [
+        ("bench append --record-bytes 5000000", "--record-bytes"),
+        ("bench append --record-bytes 5000000 --batch-records 1", "--record-bytes"),
+        ("bench append --record-bytes 4294967295 --batch-records 4294967295", "--record-bytes"),
+        ("bench append --record-bytes 16 --batch-records 4294967295", "--batch-records"),
+        ("bench read --record-bytes 5000000", "--record-bytes"),
+        ("bench append --partitions 4000000", "partition"),
+    ] {
+        let said = shell.run(&format!("tillroll {typed}"));
+        assert!(matches!(said.code, 2 | 4), "{typed}: {said:?}");
+        assert!(said.stderr.starts_with("error: ") && said.stderr.contains(hint), "{typed}: {said:?}");
+        assert!(!said.stderr.contains("panicked"), "{typed}: {said:?}");
+    }
+    assert_eq!(shell.ok("tillroll topic list -o json"), "[]\n", "nothing is left behind");
+}
+
+/// Whoever ends a bench is not left with its topic.
+#[test]
+fn a_bench_that_is_asked_to_end_deletes_its_topic() {
+    let (shell, broker) = Shell::with_broker();
+    for name in ["INT", "TERM"] {
+        let mut bench = shell.spawn(&["bench", "append", "--seconds", "60", "--no-verify"]);
+        crate::process::wait_for("a topic", bench.id(), || while shell.ok("tillroll topic list -o json") == "[]\n" {});
+        crate::shell::signal(&bench, name);
+        crate::shell::end("the bench's end", &mut bench);
+        assert_eq!(shell.ok("tillroll topic list -o json"), "[]\n", "nothing is left behind after {name}");
+    }
+    drop(broker);
+}

@@ -88,27 +88,30 @@ fn further_years_are_further_orders() {
     check_clean(&shell);
 }
 
-/// Whoever asks the demo to end is not left with its processes and its directory.
+/// Whoever asks the demo to end is not left with its processes and its directory; whoever kills it, not with its
+/// processes.
 #[test]
-fn a_demo_that_is_asked_to_end_takes_everything_with_it() {
-    let shell = Shell::new();
-    let mut demo = shell.spawn(&["demo", "--keep", "kept", "--rate", "1"]);
-    let mut lines = BufReader::new(demo.stdout.take().expect("it is piped")).lines();
-    let started = lines.find_map(|line| line.ok().filter(|line| line.starts_with("stage ")));
-    let started = started.expect("it says what it started");
-    let pids: Vec<u32> = started.split([' ', ',']).filter_map(|word| word.parse().ok()).collect();
-    assert_eq!(pids.len(), 7, "{started}");
-    signal(&demo, "TERM");
-    assert_eq!(demo.wait().expect("it was started here").code(), Some(130));
-    let is_there = |pid: &u32| {
-        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // A killed process that nobody waited for is none.
-        state.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
-    };
-    let since = Instant::now();
-    while pids.iter().any(is_there) {
-        assert!(since.elapsed() < Duration::from_secs(30), "processes are left: {started}");
-        std::thread::yield_now();
+fn a_demo_that_ends_early_takes_everything_with_it() {
+    for (name, code) in [("TERM", Some(130)), ("KILL", None)] {
+        let shell = Shell::new();
+        let mut demo = shell.spawn(&["demo", "--keep", "kept", "--rate", "1"]);
+        let mut lines = BufReader::new(demo.stdout.take().expect("it is piped")).lines();
+        let started = lines.find_map(|line| line.ok().filter(|line| line.starts_with("stage ")));
+        let started = started.expect("it says what it started");
+        let pids: Vec<u32> = started.split([' ', ',']).filter_map(|word| word.parse().ok()).collect();
+        assert_eq!(pids.len(), 7, "{started}");
+        signal(&demo, name);
+        assert_eq!(demo.wait().expect("it was started here").code(), code);
+        let is_there = |pid: &u32| {
+            let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            // A killed process that nobody waited for is none.
+            state.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
+        };
+        let since = Instant::now();
+        while pids.iter().any(is_there) {
+            assert!(since.elapsed() < Duration::from_secs(30), "processes are left after {name}: {started}");
+            std::thread::yield_now();
+        }
     }
 }
 

@@ -21,4 +21,7 @@ mod demo;
 mod saga;
 mod points;
 mod keys;
+mod outside;
+mod damaged;
+mod typed;
 mod service;

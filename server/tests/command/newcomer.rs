@@ -103,7 +103,7 @@ fn mistakes(shell: &Shell) {
     check("tillroll topic create orders --partitions 3", 6, "orders", "partitions");
     check("tillroll read orders --partition 8", 3, "8", "numbered from 0");
     check("tillroll read orders --from time:2010-12-01", 2, "append-time:2010-12-01", "event-time:2010-12-01");
-    check("tillroll append orders", 2, "FILE", "Usage");
+    check("tillroll append orders", 2, "FILE", "hint: standard input is read by: tillroll append orders -");
     check("tillroll append orders no-such-file.csv", 1, "no-such-file.csv", "");
     check("tillroll topic delete orders", 2, "deleting asks", "hint: add --yes");
 }

@@ -52,6 +52,11 @@ impl Shell {
         self.server = format!("http://{}", broker.address);
     }
 
+    /// Where the broker is.
+    pub(crate) fn server(&self) -> &str {
+        &self.server
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
