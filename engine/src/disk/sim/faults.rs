@@ -37,6 +37,21 @@ pub enum Fault {
     NoSpace,
     /// A write that stops early and says so. Calls of other kinds are not touched.
     ShortWrite,
+    /// A disk that lies: a write or a sync that says it was done, and was not. Calls of other kinds are not touched.
+    Lost,
+    /// A disk that errs: a write that goes to another place of its file. Calls of other kinds are not touched.
+    Misplaced,
+}
+
+impl Fault {
+    /// Whether it can happen to calls of a kind.
+    fn touches(self, kind: CallKind) -> bool {
+        match self {
+            Self::Error | Self::NoSpace => true,
+            Self::ShortWrite | Self::Misplaced => kind == CallKind::Write,
+            Self::Lost => matches!(kind, CallKind::Write | CallKind::Sync),
+        }
+    }
 }
 
 /// The changing calls.
@@ -137,6 +152,8 @@ struct PlannedFault {
 pub(super) struct Plan {
     crash: Option<(u64, Crash)>,
     faults: Vec<PlannedFault>,
+    /// Reads until one fails, itself included.
+    read_error: Option<u64>,
 }
 
 impl Plan {
@@ -148,6 +165,22 @@ impl Plan {
     pub(super) fn fail_at(&mut self, kind: Option<CallKind>, nth: u64, fault: Fault) {
         assert!(nth > 0, "calls are counted from 1");
         self.faults.push(PlannedFault { kind, left: nth, fault });
+    }
+
+    pub(super) fn fail_read_at(&mut self, nth: u64) {
+        assert!(nth > 0, "calls are counted from 1");
+        self.read_error = Some(nth);
+    }
+
+    /// Counts one read; whether it fails.
+    pub(super) fn read_fails(&mut self) -> bool {
+        let Some(left) = &mut self.read_error else { return false };
+        *left -= 1;
+        let fails = *left == 0;
+        if fails {
+            self.read_error = None;
+        }
+        fails
     }
 
     pub(super) fn clear(&mut self) {
@@ -163,9 +196,7 @@ impl Plan {
             }
             planned.left -= 1;
             let strikes = planned.left == 0;
-            // Only a write can be short; turns of other kinds never carry that fault.
-            let touches = planned.fault != Fault::ShortWrite || kind == CallKind::Write;
-            if strikes && touches && matches!(turn, Turn::Go) {
+            if strikes && planned.fault.touches(kind) && matches!(turn, Turn::Go) {
                 turn = Turn::Fail(planned.fault);
             }
             !strikes
@@ -191,6 +222,8 @@ pub(super) struct Calls {
     pub(super) log: VecDeque<Call>,
     pub(super) hash: u64,
     pub(super) faults: u64,
+    /// Reads.
+    pub(super) reads: u64,
 }
 
 impl Calls {

@@ -139,7 +139,7 @@ impl DiskFile for SimFile {
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
         let mut state = self.state.lock();
         state.check_alive(self.generation)?;
-        Ok(state.read(self.node, buffer, at))
+        state.read(self.node, buffer, at)
     }
 
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {

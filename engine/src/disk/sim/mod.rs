@@ -97,6 +97,16 @@ impl SimDisk {
         self.state.lock().plan.fail_at(Some(kind), nth, fault);
     }
 
+    /// Makes the `nth` read from now fail, the next one being 1. A crash forgets the plan.
+    pub fn fail_read_at(&self, nth: u64) {
+        self.state.lock().plan.fail_read_at(nth);
+    }
+
+    /// Reads so far.
+    pub fn reads(&self) -> u64 {
+        self.state.lock().calls.reads
+    }
+
     /// Forgets planned crashes and faults that have not struck.
     pub fn clear_plan(&self) {
         self.state.lock().plan.clear();

@@ -225,12 +225,16 @@ impl State {
         }
     }
 
-    pub(super) fn read(&mut self, node: NodeId, buffer: &mut [u8], at: u64) -> usize {
+    pub(super) fn read(&mut self, node: NodeId, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        self.calls.reads += 1;
+        if self.plan.read_fails() {
+            return Err(shown(Fault::Error));
+        }
         let count = self.image.file(node).cached().read(buffer, at);
         if self.short_reads > 0 && count > 1 && self.read_rng.one_in(self.short_reads as usize) {
-            return 1 + self.read_rng.below(count - 1);
+            return Ok(1 + self.read_rng.below(count - 1));
         }
-        count
+        Ok(count)
     }
 
     /// Panics on what no disk would survive: the engine broke its own rules.
@@ -264,6 +268,13 @@ impl State {
                     self.image.file_mut(node).write_some(bytes, at, &mut self.rng);
                 }
                 Err(shown(Fault::Error))
+            }
+            Turn::Fail(Fault::Lost) => Ok(bytes.len()),
+            Turn::Fail(Fault::Misplaced) => {
+                let blocks = self.image.file(node).cached().bytes.div_ceil(ALIGN as u64).max(2);
+                let other = (at / ALIGN as u64 + 1 + self.rng.below((blocks - 1) as usize) as u64) % blocks;
+                let shifted = other * ALIGN as u64 + at % ALIGN as u64;
+                self.put(Write { at: shifted, ..write }).map(|_| bytes.len())
             }
             Turn::Fail(Fault::ShortWrite) => {
                 let count = self.short(bytes.len(), direct);
@@ -309,6 +320,7 @@ impl State {
 
     pub(super) fn sync(&mut self, turn: Turn, node: NodeId) -> io::Result<()> {
         match turn {
+            Turn::Fail(Fault::Lost) => Ok(()),
             Turn::Fail(fault) => {
                 let forgetful = self.rng.coin();
                 self.image.file_mut(node).fail_sync(forgetful, &mut self.rng);
