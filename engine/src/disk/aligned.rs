@@ -38,6 +38,11 @@ impl AlignedPool {
         Self { shelf: Arc::new(Shelf { free: Mutex::default(), bytes_max }) }
     }
 
+    /// Gives unused buffers back to the system.
+    pub fn release(&self) {
+        self.shelf.free.lock().clear();
+    }
+
     /// An empty buffer with room for at least `bytes`. Its old contents are not cleared: whoever takes it writes
     /// every byte that it hands on.
     pub fn take(&self, bytes: usize) -> AlignedBuf {

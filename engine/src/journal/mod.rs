@@ -2,7 +2,7 @@
 //!
 //! Frames come from `sequence` and are put together into a *group* in one aligned buffer ([`writer`]), which one
 //! write and one sync cover ([`sync`]). Files are fixed, filled with zeros ahead and used again ([`pool`]). Groups are
-//! read only by recovery ([`scan`]), which keeps a group whole or drops it whole.
+//! read only by recovery ([`scan`], [`replay`]), which keeps a group whole or drops it whole.
 
 use std::sync::Arc;
 
@@ -18,8 +18,10 @@ pub mod frame;
 pub mod group_op;
 pub mod op;
 pub mod pool;
+pub mod replay;
 pub mod scan;
 pub mod sync;
+mod window;
 pub mod writer;
 
 pub use frame::Frame;

@@ -1,23 +1,20 @@
 //! Reading the journal back: only recovery does it, and it believes nothing but the disk.
 //!
 //! [`scan`] walks the chain of groups from the checkpoint's place to its end and looks ahead, in every file, for what
-//! later frames say was durable; it applies nothing. [`Replay`] reads the same groups again, as the rest of the engine
-//! gets them from the group write.
+//! later frames say was durable; it applies nothing.
 
-use std::{collections::BTreeMap, io, sync::Arc};
+use std::{io, sync::Arc};
 
 use crate::{
-    disk::{
-        self, Disk, DiskFile, Mode,
-        aligned::{AlignedBuf, AlignedPool},
-    },
+    disk::{self, Disk, DiskFile, Mode, aligned::AlignedBuf},
     header::{FILE_HEADER_BYTES, FileHeader, FileKind, HeaderFault},
     id::{Incarnation, Lsn},
     journal::{
-        Frame, Group, Tip,
+        Tip,
         frame::{FRAME_HEADER_BYTES, FrameFault, FrameHeader, flag},
         op::{self, OpFault},
         pool::{JOURNAL_DIR, Slot, Used},
+        window::Window,
     },
     limits::ALIGN,
 };
@@ -110,7 +107,7 @@ struct Seen {
 
 /// Why a walk over groups ended.
 #[derive(Debug, PartialEq, Eq)]
-enum End {
+pub(super) enum End {
     /// A zero header: nothing was written here since the file was filled.
     Zero,
     /// Something else that is not the next group.
@@ -119,11 +116,11 @@ enum End {
     Newer(FrameFault),
 }
 
-/// A whole group in a file's bytes.
-struct WholeGroup {
-    headers: Vec<(FrameHeader, std::ops::Range<usize>)>,
-    end: usize,
-    tip: Tip,
+/// A whole group: its frames, with their bodies' places behind its beginning, and its length.
+pub(super) struct WholeGroup {
+    pub(super) headers: Vec<(FrameHeader, std::ops::Range<usize>)>,
+    pub(super) bytes: usize,
+    pub(super) tip: Tip,
 }
 
 impl Source<'_> {
@@ -140,13 +137,9 @@ impl Source<'_> {
         opened.map_err(Self::io("opening", slot))
     }
 
-    /// Reads a whole file; what is missing at its end reads as zeros.
-    fn load(&self, slot: Slot, buffer: &mut AlignedBuf) -> Result<(), ScanFault> {
-        let file = self.open(slot)?;
-        buffer.clear();
-        buffer.fill_to(usize::try_from(self.file_bytes).expect("a journal file fits into memory"));
-        let count = disk::read_full_at(&*file, buffer.as_mut_slice(), 0).map_err(Self::io("reading", slot))?;
-        buffer.as_mut_slice()[count..].fill(0);
+    /// Moves the window to a file.
+    pub(super) fn load(&self, slot: Slot, window: &mut Window) -> Result<(), ScanFault> {
+        window.open(self.open(slot)?);
         Ok(())
     }
 
@@ -167,25 +160,31 @@ impl Source<'_> {
     }
 
     /// The group at `tip.at`, when it is the whole next one.
-    fn group(&self, file: &[u8], tip: Tip) -> Result<WholeGroup, End> {
-        let mut at = usize::try_from(tip.at).expect("a journal file fits into memory");
-        let (mut tip, mut headers) = (tip, Vec::new());
+    pub(super) fn group(&self, window: &mut Window, tip: Tip) -> io::Result<Result<WholeGroup, End>> {
+        let start = tip.at;
+        let (mut tip, mut headers, mut inside) = (tip, Vec::new(), 0);
         loop {
-            let header = match FrameHeader::decode(file.get(at..).unwrap_or_default(), self.seed) {
+            let bytes = window.bytes(start, inside + FRAME_HEADER_BYTES)?;
+            let header = match FrameHeader::decode(bytes.get(inside..).unwrap_or_default(), self.seed) {
                 Ok(header) => header,
-                Err(FrameFault::Zero) if headers.is_empty() => return Err(End::Zero),
-                Err(fault @ FrameFault::Newer { .. }) => return Err(End::Newer(fault)),
-                Err(_) => return Err(End::Torn),
+                Err(FrameFault::Zero) if headers.is_empty() => return Ok(Err(End::Zero)),
+                Err(fault @ FrameFault::Newer { .. }) => return Ok(Err(End::Newer(fault))),
+                Err(_) => return Ok(Err(End::Torn)),
             };
             let continues = header.lsn == tip.lsn.next()
                 && header.prev_crc == tip.crc
                 && header.incarnation >= tip.incarnation
                 && header.has(flag::FIRST) == headers.is_empty();
             let continues = continues || cfg!(bug = "stale_frame");
-            let body = at + FRAME_HEADER_BYTES..at + FRAME_HEADER_BYTES + header.body_len as usize;
-            let end = at + header.frame_len as usize;
-            if !continues || end > file.len() || crc32fast::hash(&file[body.clone()]) != header.body_crc {
-                return Err(End::Torn);
+            let body = inside + FRAME_HEADER_BYTES..inside + FRAME_HEADER_BYTES + header.body_len as usize;
+            let end = inside + header.frame_len as usize;
+            // Its length is believed, since its checksum held, but not beyond the file.
+            if !continues || start + end as u64 > window.file_bytes() {
+                return Ok(Err(End::Torn));
+            }
+            let is_whole = window.bytes(start, end)?.get(body.clone()).map(crc32fast::hash) == Some(header.body_crc);
+            if !is_whole {
+                return Ok(Err(End::Torn));
             }
             let is_last = header.has(flag::LAST);
             tip = Tip {
@@ -195,25 +194,19 @@ impl Source<'_> {
                 position: header.position,
                 incarnation: header.incarnation,
                 file_no: tip.file_no,
-                at: end as u64,
+                at: start + end as u64,
             };
             if cfg!(bug = "padding_is_end") {
-                tip.at = body.end as u64;
+                tip.at = start + body.end as u64;
             }
             headers.push((header, body));
             if is_last {
-                let aligned = end.is_multiple_of(ALIGN);
-                return if aligned { Ok(WholeGroup { headers, end, tip }) } else { Err(End::Torn) };
+                let aligned = (start + end as u64).is_multiple_of(ALIGN as u64);
+                return Ok(if aligned { Ok(WholeGroup { headers, bytes: end, tip }) } else { Err(End::Torn) });
             }
-            at = end;
+            inside = end;
         }
     }
-}
-
-/// The frame that a header and a body are.
-fn frame(header: &FrameHeader, body: &bytes::Bytes) -> Result<Frame, OpFault> {
-    let ops = op::decode(body, header.op_count)?;
-    Ok(Frame { lsn: header.lsn, time_us: header.time_us, position: header.position, ops })
 }
 
 /// Walks the chain from `start`, which the tables name, to its end. Changes nothing.
@@ -235,28 +228,27 @@ pub fn scan(source: &Source<'_>, start: Tip) -> Result<Found, ScanFault> {
         }
     }
     let mut walk = Walk { source, tip: start, told: Told::default(), chain: Vec::new(), dropped: None };
-    let mut buffer = AlignedBuf::with_capacity(usize::try_from(source.file_bytes).expect("fits into memory"));
+    let mut window = Window::new(source.file_bytes);
     let mut current = seen.iter().find(|file| file.header.number == start.file_no).filter(|_| start.lsn > Lsn(0));
     if current.is_none() {
         current = walk.link(&seen);
     }
     while let Some(file) = current {
-        source.load(file.slot, &mut buffer)?;
-        walk.file(file, buffer.as_slice())?;
+        source.load(file.slot, &mut window)?;
+        walk.file(file, &mut window)?;
         current = walk.link(&seen);
     }
     let Walk { mut tip, mut told, chain, dropped, .. } = walk;
-    let mut free = Vec::new();
+    let (mut free, mut strays) = (Vec::new(), Vec::new());
     for file in seen.iter().filter(|file| chain.iter().all(|used| used.slot != file.slot)) {
-        source.load(file.slot, &mut buffer)?;
-        told.look(source, buffer.as_slice());
+        source.load(file.slot, &mut window)?;
+        told.look(source, &mut window, 0..source.file_bytes).map_err(Source::io("reading", file.slot))?;
         free.push(file.slot);
     }
-    let mut strays = Vec::new();
     for &slot in &unfilled {
-        source.load(slot, &mut buffer)?;
-        told.look(source, buffer.as_slice());
-        strays_in(source, slot, buffer.as_slice(), tip.lsn, &mut strays);
+        source.load(slot, &mut window)?;
+        told.look(source, &mut window, 0..source.file_bytes).map_err(Source::io("reading", slot))?;
+        strays_in(source, slot, &mut window, tip.lsn, &mut strays).map_err(Source::io("reading", slot))?;
     }
     if chain.is_empty() {
         tip.at = 0;
@@ -290,61 +282,77 @@ impl Walk<'_> {
         Some(next)
     }
 
-    /// Walks the groups of one file.
-    fn file(&mut self, file: &Seen, bytes: &[u8]) -> Result<(), ScanFault> {
-        self.chain.push(Used { slot: file.slot, file_no: file.header.number, first_lsn: file.header.first_lsn });
-        self.told.look(self.source, bytes);
+    /// Walks the groups of one file, and looks at all of it.
+    fn file(&mut self, file: &Seen, window: &mut Window) -> Result<(), ScanFault> {
+        let slot = file.slot;
+        let io = || Source::io("reading", slot);
+        self.chain.push(Used { slot, file_no: file.header.number, first_lsn: file.header.first_lsn });
+        self.told.look(self.source, window, 0..self.tip.at).map_err(io())?;
         let end = loop {
-            match self.source.group(bytes, self.tip) {
-                Ok(group) => {
-                    self.tip = group.tip;
-                    for (header, body) in &group.headers {
-                        let fault = |fault| ScanFault::Body { file: file.slot.path(), lsn: header.lsn, fault };
-                        op::check(&bytes[body.clone()], header.op_count).map_err(fault)?;
-                    }
-                }
+            let start = self.tip.at;
+            let group = match self.source.group(window, self.tip).map_err(io())? {
+                Ok(group) => group,
                 Err(end) => break end,
+            };
+            let bytes = window.bytes(start, group.bytes).map_err(io())?;
+            for (header, body) in &group.headers {
+                let fault = |fault| ScanFault::Body { file: slot.path(), lsn: header.lsn, fault };
+                op::check(&bytes[body.clone()], header.op_count).map_err(fault)?;
             }
+            // The group is in the window still.
+            self.tip = group.tip;
+            self.told.look(self.source, window, start..start + group.bytes as u64).map_err(io())?;
         };
         self.dropped = match end {
             End::Zero => None,
-            End::Torn => Some(dropped(file.slot, bytes, self.tip.at)),
+            End::Torn => Some(dropped(slot, window, self.tip.at).map_err(io())?),
             End::Newer(fault) => {
-                return Err(ScanFault::Newer { file: file.slot.path(), fault: fault.to_string() });
+                return Err(ScanFault::Newer { file: slot.path(), fault: fault.to_string() });
             }
         };
         // A file that ends without room for one more group has nothing behind it.
-        let at = usize::try_from(self.tip.at).expect("fits into memory");
-        if at + FRAME_HEADER_BYTES > bytes.len() {
+        if self.tip.at + FRAME_HEADER_BYTES as u64 > window.file_bytes() {
             self.dropped = None;
         }
-        Ok(())
+        self.told.look(self.source, window, self.tip.at..window.file_bytes()).map_err(io())
     }
 }
 
-/// What stands at the cut, up to the first empty block.
-fn dropped(slot: Slot, bytes: &[u8], at: u64) -> Dropped {
-    let rest = bytes.get(usize::try_from(at).expect("fits into memory")..).unwrap_or_default();
-    let blocks = rest.chunks(ALIGN).take_while(|block| block.iter().any(|&byte| byte != 0)).count();
-    let len = (blocks * ALIGN).min(rest.len()).min(DROPPED_BYTES_MAX);
-    Dropped { slot, at, bytes: rest[..len].to_vec() }
+/// What stands at a position, up to the first empty block.
+fn dropped(slot: Slot, window: &mut Window, at: u64) -> io::Result<Dropped> {
+    let mut bytes = Vec::new();
+    while bytes.len() < DROPPED_BYTES_MAX {
+        let block = window.bytes(at + bytes.len() as u64, ALIGN)?;
+        if block.iter().all(|&byte| byte == 0) {
+            break;
+        }
+        bytes.extend_from_slice(block);
+    }
+    Ok(Dropped { slot, at, bytes })
 }
 
 /// Adds the frames above the tip that stand in a file without a header. A power cut leaves such a file when the write
 /// of its header was lost and the first group behind it was not; damage leaves one that held durable frames.
-fn strays_in(source: &Source<'_>, slot: Slot, bytes: &[u8], tip: Lsn, strays: &mut Vec<Dropped>) {
-    let mut at = 0;
-    while let Some(block) = bytes.get(at..at + ALIGN) {
-        let is_stray = FrameHeader::decode(block, source.seed).is_ok_and(|header| header.lsn > tip);
-        let had: usize = strays.iter().map(|stray| stray.bytes.len()).sum();
-        if !is_stray || had >= DROPPED_BYTES_MAX {
-            at += ALIGN;
+fn strays_in(
+    source: &Source<'_>,
+    slot: Slot,
+    window: &mut Window,
+    tip: Lsn,
+    strays: &mut Vec<Dropped>,
+) -> io::Result<()> {
+    let (mut at, mut had) = (0, strays.iter().map(|stray| stray.bytes.len()).sum::<usize>());
+    while at < window.file_bytes() && had < DROPPED_BYTES_MAX {
+        let header = FrameHeader::decode(window.bytes(at, FRAME_HEADER_BYTES)?, source.seed);
+        if !header.is_ok_and(|header| header.lsn > tip) {
+            at += ALIGN as u64;
             continue;
         }
-        let stray = dropped(slot, bytes, at as u64);
-        at += stray.bytes.len();
+        let stray = dropped(slot, window, at)?;
+        at += stray.bytes.len() as u64;
+        had += stray.bytes.len();
         strays.push(stray);
     }
+    Ok(())
 }
 
 /// What valid frames at aligned positions tell, wherever they stand.
@@ -355,11 +363,19 @@ struct Told {
 }
 
 impl Told {
-    fn look(&mut self, source: &Source<'_>, bytes: &[u8]) {
-        for header in bytes.chunks(ALIGN).filter_map(|block| FrameHeader::decode(block, source.seed).ok()) {
-            self.durable = self.durable.max(header.durable_lsn);
-            self.incarnation = self.incarnation.max(header.incarnation);
+    fn note(&mut self, header: &FrameHeader) {
+        self.durable = self.durable.max(header.durable_lsn);
+        self.incarnation = self.incarnation.max(header.incarnation);
+    }
+
+    /// Looks at every aligned position of a range.
+    fn look(&mut self, source: &Source<'_>, window: &mut Window, range: std::ops::Range<u64>) -> io::Result<()> {
+        for at in (range.start.next_multiple_of(ALIGN as u64)..range.end).step_by(ALIGN) {
+            if let Ok(header) = FrameHeader::decode(window.bytes(at, FRAME_HEADER_BYTES)?, source.seed) {
+                self.note(&header);
+            }
         }
+        Ok(())
     }
 }
 
@@ -369,73 +385,4 @@ fn slots(disk: &dyn Disk) -> Result<Vec<Slot>, ScanFault> {
     disk.sync_dir(JOURNAL_DIR).map_err(io)?;
     let entries = disk.list(JOURNAL_DIR).map_err(io)?;
     Ok(entries.iter().filter_map(|entry| Slot::from_name(&entry.name)).collect())
-}
-
-/// Reads the groups behind a checkpoint again, in order, as publish gets them.
-pub struct Replay<'a> {
-    source: Source<'a>,
-    files: std::vec::IntoIter<Used>,
-    /// Files to their slot, to name them in errors.
-    slots: BTreeMap<u64, Slot>,
-    buffer: AlignedBuf,
-    is_loaded: bool,
-    tip: Tip,
-    last: Tip,
-    buffers: AlignedPool,
-}
-
-impl<'a> Replay<'a> {
-    /// Replays what [`scan`] found from `start` to its tip.
-    pub fn new(source: Source<'a>, start: Tip, found: &Found, buffers: AlignedPool) -> Self {
-        let slots = found.chain.iter().map(|file| (file.file_no, file.slot)).collect();
-        let capacity = if found.chain.is_empty() { 0 } else { usize::try_from(source.file_bytes).unwrap_or(0) };
-        Self {
-            source,
-            files: found.chain.clone().into_iter(),
-            slots,
-            buffer: AlignedBuf::with_capacity(capacity),
-            is_loaded: false,
-            tip: start,
-            last: found.tip,
-            buffers,
-        }
-    }
-
-    /// The next group; none behind the tip.
-    pub fn next_group(&mut self) -> Result<Option<Group>, ScanFault> {
-        while self.tip.lsn < self.last.lsn {
-            if self.is_loaded
-                && let Ok(group) = self.source.group(self.buffer.as_slice(), self.tip)
-            {
-                return self.take(&group).map(Some);
-            }
-            let Some(file) = self.files.next() else { break };
-            self.source.load(file.slot, &mut self.buffer)?;
-            self.is_loaded = true;
-            if file.file_no != self.tip.file_no {
-                self.tip.file_no = file.file_no;
-                self.tip.at = FILE_HEADER_BYTES as u64;
-            }
-        }
-        Ok(None)
-    }
-
-    /// Copies a group into a buffer of its own, so that the tail does not pin a whole file.
-    fn take(&mut self, group: &WholeGroup) -> Result<Group, ScanFault> {
-        let start = usize::try_from(self.tip.at).expect("fits into memory");
-        let mut own = self.buffers.take(group.end - start);
-        own.push(&self.buffer.as_slice()[start..group.end]);
-        let pinned_bytes = own.capacity();
-        let shared = own.freeze();
-        let mut frames = Vec::with_capacity(group.headers.len());
-        for (header, body) in &group.headers {
-            let body = shared.slice(body.start - start..body.end - start);
-            let file = self.slots.get(&self.tip.file_no).map_or_else(String::new, |slot| slot.path());
-            let fault = |fault| ScanFault::Body { file, lsn: header.lsn, fault };
-            frames.push(frame(header, &body).map_err(fault)?);
-        }
-        let position = frames.last().map_or(self.tip.position, |last| last.position + last.record_count());
-        self.tip = Tip { position, ..group.tip };
-        Ok(Group { frames, answers: Vec::new(), file: None, tip: self.tip, pinned_bytes })
-    }
 }

@@ -25,7 +25,8 @@ use crate::{
         GroupFile, Identity, Tip,
         control::{CONTROL_PATH, Control, Watermark},
         pool::{Files, Grow, Pool},
-        scan::{self, Found, Replay, Source},
+        replay::Replay,
+        scan::{self, Found, Source},
         writer::Resume,
     },
     limits::ALIGN,
@@ -51,6 +52,9 @@ pub use error::OpenError;
 use error::io;
 use house::{Bells, CONTROLS_MAX, Road, Shared};
 use leftover::Known;
+
+/// Published batches in memory while the journal is replayed.
+const REPLAY_TAIL_BYTES: u64 = 64 << 20;
 
 /// What opening found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -379,6 +383,8 @@ fn replay(
     let source = Source { disk: &*shared.disk, seed: shared.identity.seed(), file_bytes };
     let mut replay = Replay::new(source, start, found, shared.buffers.clone());
     let applier = shared.applier();
+    // Flush goes on while the journal is read, so that a start needs no more memory than the run behind it.
+    shared.tail.set_limit(shared.settings.tail_bytes.min(REPLAY_TAIL_BYTES));
     let mut tip = Tip { file_no: found.tip.file_no, at: found.tip.at, ..start };
     while let Some(group) = replay.next_group()? {
         report.frames_replayed += group.frames.len() as u64;
@@ -389,7 +395,8 @@ fn replay(
             shared.tail.end_topic(topic);
         }
         tip = group.tip;
-        while shared.tail.is_full() {
+        let is_full = shared.tail.is_full();
+        while is_full && shared.tail.is_pressed() {
             let now = Now { wall_us: env.wall_us(), mono_us: env.mono_us() };
             if flusher.step(now) != Step::Did {
                 // Without space to flush, recovery alone may exceed the budget: the journal bounds it.
@@ -401,6 +408,9 @@ fn replay(
         }
     }
     assert_eq!(tip.lsn, found.tip.lsn, "replay ends where the scan ended");
+    drop(replay);
+    shared.tail.set_limit(shared.settings.tail_bytes);
+    shared.buffers.release();
     Ok(Tip { file_no: found.tip.file_no, at: found.tip.at, ..tip })
 }
 

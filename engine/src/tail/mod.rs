@@ -65,7 +65,7 @@ pub struct Pin {
 #[derive(Debug)]
 struct Pinned {
     bytes: AtomicU64,
-    limit: u64,
+    limit: AtomicU64,
     relieved: Bell,
 }
 
@@ -79,7 +79,7 @@ impl Pin {
 impl Drop for Pin {
     fn drop(&mut self) {
         let before = self.pinned.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-        if before >= self.pinned.limit {
+        if before >= self.pinned.limit.load(Ordering::Relaxed) {
             self.pinned.relieved.ring();
         }
     }
@@ -194,7 +194,11 @@ impl Tail {
         Self {
             lanes: RwLock::default(),
             unflushed: Mutex::default(),
-            pinned: Arc::new(Pinned { bytes: AtomicU64::new(0), limit: limit_bytes, relieved: relieved.clone() }),
+            pinned: Arc::new(Pinned {
+                bytes: AtomicU64::new(0),
+                limit: AtomicU64::new(limit_bytes),
+                relieved: relieved.clone(),
+            }),
             block_bytes,
             marks,
             flusher: flusher.clone(),
@@ -263,14 +267,19 @@ impl Tail {
         self.pinned.bytes.load(Ordering::Relaxed)
     }
 
+    /// How much may be pinned from now on.
+    pub fn set_limit(&self, bytes: u64) {
+        self.pinned.limit.store(bytes, Ordering::Relaxed);
+    }
+
     /// As much is pinned as may be: appends wait.
     pub fn is_full(&self) -> bool {
-        self.pinned_bytes() >= self.pinned.limit
+        self.pinned_bytes() >= self.pinned.limit.load(Ordering::Relaxed)
     }
 
     /// Half of what may be is pinned: the oldest batches are flushed, small or not.
     pub fn is_pressed(&self) -> bool {
-        self.pinned_bytes() * 2 > self.pinned.limit
+        self.pinned_bytes() * 2 > self.pinned.limit.load(Ordering::Relaxed)
     }
 
     /// Puts a batch at the end of its lane. It is not visible before the published mark passes its frame.

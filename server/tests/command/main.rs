@@ -10,6 +10,7 @@ mod stage;
 mod inside;
 mod newcomer;
 mod broker;
+mod start;
 mod append;
 mod read;
 mod consume;
