@@ -557,3 +557,21 @@ fn a_second_broker_is_refused_whatever_files_are_removed() {
     first.stop();
     Running::start(directory.path(), Settings::default()).expect("it is free").stop();
 }
+
+#[test]
+fn a_delete_makes_room_at_once() {
+    let disk = SimDisk::new(23);
+    let mut world = open(&disk, Settings { checkpoint_after_us: 30_000_000, ..settings() });
+    let lane = topic(&mut world, "orders");
+    for _ in 0..40 {
+        append(&mut world, "orders", None).expect("accepted");
+    }
+    checkpoint(&mut world);
+    let free = |disk: &SimDisk| disk.handle().space().expect("the disk says").free;
+    let before = free(&disk);
+    world.env.advance(1_500_000);
+    let ticket = world.engine.delete_topic("orders", lane.topic);
+    world.wait(&ticket).expect("answered").expect("deleted");
+    world.driver.settle(100_000);
+    assert!(free(&disk) >= before + (48 << 10), "{before} bytes were free, and {} are", free(&disk));
+}

@@ -9,6 +9,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     admit::SharedApplied,
+    flush::Wishes,
     id::{Lane, TopicId},
     journal::{Frame, Group, Tip, op::Op},
     marks::Marks,
@@ -48,6 +49,8 @@ pub struct Applier {
     pub tail: Arc<Tail>,
     /// Where a checkpoint may cut.
     pub tips: Arc<Tips>,
+    /// Told of deleted topics.
+    pub wishes: Arc<Wishes>,
 }
 
 impl Applier {
@@ -79,6 +82,9 @@ impl Applier {
         }
         *self.tips.newest.lock() = group.tip;
         drop(applied);
+        if !ended.is_empty() {
+            self.wishes.topic_deleted();
+        }
         (grown, ended)
     }
 }
@@ -95,8 +101,8 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Publishes what comes from the group sync; rings the checkpointer when there is something to
-    /// checkpoint again.
+    /// Publishes what comes from the group sync; rings the checkpointer when there is something to checkpoint again, or
+    /// to unlink.
     pub fn new(
         applier: Applier,
         watch: Arc<Watch>,
@@ -132,7 +138,7 @@ impl Stage for Publisher {
             let (grown, ended) = self.applier.apply(&group);
             let was_at_rest = self.marks.published.get() == self.marks.checkpointed.get();
             self.marks.published.raise(group.tip.lsn);
-            if was_at_rest {
+            if was_at_rest || !ended.is_empty() {
                 self.checkpointer.ring();
             }
             self.applier.tail.wake(grown);

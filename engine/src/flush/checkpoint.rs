@@ -43,6 +43,8 @@ use crate::{
 const PIECE_BYTES: usize = 1 << 20;
 /// After a lack of space, the tables are tried again after this long.
 const RETRY_US: u64 = 1_000_000;
+/// A checkpoint for a deleted topic begins this long after the one before.
+const DELETES_SHARED_US: u64 = 1_000_000;
 
 /// What a checkpointer is made of.
 pub struct Parts {
@@ -94,6 +96,7 @@ pub struct Checkpointer {
     changed_at: Option<u64>,
     state: State,
     unlinked: BTreeSet<TopicId>,
+    began_at: Option<u64>,
     retry_at: u64,
     lack: Lack,
 }
@@ -128,7 +131,7 @@ impl Checkpointer {
     pub fn new(parts: Parts, generation: u64, last: Lsn) -> Self {
         let lack = Lack::new(parts.notices.clone(), "the checkpoint");
         let (state, unlinked) = (State::Resting, BTreeSet::new());
-        Self { parts, generation, last, changed_at: None, state, unlinked, retry_at: 0, lack }
+        Self { parts, generation, last, changed_at: None, state, unlinked, began_at: None, retry_at: 0, lack }
     }
 
     /// Whether one should start now, or when.
@@ -139,7 +142,11 @@ impl Checkpointer {
             self.parts.wishes.checkpoint.store(false, Ordering::Release);
             return Err(Step::Idle);
         }
-        let due = *self.changed_at.get_or_insert(now.mono_us) + self.parts.settings.checkpoint_after_us;
+        let mut due = *self.changed_at.get_or_insert(now.mono_us) + self.parts.settings.checkpoint_after_us;
+        if self.parts.wishes.deleted.load(Ordering::Acquire) {
+            // At once, unless one was just made: many deletes in a row share one.
+            due = due.min(self.began_at.map_or(0, |at| at + DELETES_SHARED_US));
+        }
         let asked = self.parts.wishes.checkpoint.load(Ordering::Acquire);
         if asked {
             return Ok(());
@@ -152,6 +159,7 @@ impl Checkpointer {
     }
 
     fn cut(&mut self) -> State {
+        self.parts.wishes.deleted.store(false, Ordering::Release);
         let applied = self.parts.applied.read();
         let (tip, applied) = (self.parts.tips.newest(), applied.clone());
         self.parts.wishes.flush_to.store(tip.lsn.0, Ordering::Release);
@@ -328,6 +336,8 @@ impl Checkpointer {
                     }
                     self.parts.tail.forget(lane);
                 }
+                self.parts.wishes.close(topic);
+                self.parts.flusher.ring();
                 let forget = Admitted { request: Request::ForgetTopic(topic), permit: None };
                 // Where no more can wait, the next checkpoint asks again.
                 if self.parts.controls.push(forget).is_ok() {
@@ -355,10 +365,11 @@ impl Stage for Checkpointer {
         if now.mono_us < self.retry_at {
             return Step::Until(self.retry_at);
         }
-        if matches!(self.state, State::Resting)
-            && let Err(step) = self.due(now)
-        {
-            return step;
+        if matches!(self.state, State::Resting) {
+            if let Err(step) = self.due(now) {
+                return step;
+            }
+            self.began_at = Some(now.mono_us);
         }
         let state = std::mem::replace(&mut self.state, State::Resting);
         let is_opening = matches!(state, State::Opening(_));

@@ -165,6 +165,9 @@ impl Flusher {
 
     /// Starts a job: merges what a lane has into a block. No call on the disk.
     fn start(&mut self) -> Result<bool, Poisoned> {
+        for topic in self.parts.wishes.to_close() {
+            self.lanes.retain(|lane, _| lane.topic != topic);
+        }
         let Some((lane, take_small)) = self.choose() else { return Ok(false) };
         let Some(config) = self.parts.applied.read().live_topic(lane.topic).map(|topic| topic.config) else {
             self.parts.tail.end_topic(lane.topic);

@@ -13,7 +13,10 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{disk::DiskFile, id::Lane};
+use crate::{
+    disk::DiskFile,
+    id::{Lane, TopicId},
+};
 
 pub mod ballast;
 pub mod checkpoint;
@@ -67,6 +70,10 @@ pub struct Wishes {
     flush_to: AtomicU64,
     /// Somebody wants a checkpoint now.
     checkpoint: AtomicBool,
+    /// A topic was deleted: the checkpoint that unlinks its files need not wait for its time.
+    deleted: AtomicBool,
+    /// Topics whose files are unlinked. An open file keeps its space, so flush closes them.
+    unlinked: Mutex<Vec<TopicId>>,
     /// Space ran out where it was needed: the ballast should go.
     space: AtomicBool,
 }
@@ -75,6 +82,20 @@ impl Wishes {
     /// Asks for a checkpoint of what is published now.
     pub fn ask_checkpoint(&self) {
         self.checkpoint.store(true, Ordering::Release);
+    }
+
+    /// Says that a topic was deleted.
+    pub(crate) fn topic_deleted(&self) {
+        self.deleted.store(true, Ordering::Release);
+    }
+
+    /// Has flush close the files of a topic.
+    fn close(&self, topic: TopicId) {
+        self.unlinked.lock().push(topic);
+    }
+
+    fn to_close(&self) -> Vec<TopicId> {
+        std::mem::take(&mut self.unlinked.lock())
     }
 
     /// Says that space ran out. A checkpoint may give some back: it unlinks what was deleted.

@@ -73,7 +73,8 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn applier(&self) -> Applier {
-        Applier { applied: self.applied.clone(), tail: self.tail.clone(), tips: self.tips.clone() }
+        let (applied, tail, tips) = (self.applied.clone(), self.tail.clone(), self.tips.clone());
+        Applier { applied, tail, tips, wishes: self.wishes.clone() }
     }
 
     pub(super) fn reads(&self) -> Reads {
