@@ -36,9 +36,16 @@ enum Came {
     Damaged,
 }
 
-/// Records by offset; what is damaged is absent.
-fn read(engine: &Engine, lane: Lane) -> Result<(BTreeMap<u64, Vec<u8>>, u64, bool), String> {
-    let (mut next, mut records, mut is_damaged) = (Offset(0), BTreeMap::new(), false);
+/// What a partition gives out.
+struct Given {
+    /// Values by offset; what is damaged is absent.
+    values: BTreeMap<u64, Vec<u8>>,
+    end: u64,
+    is_damaged: bool,
+}
+
+fn read(engine: &Engine, lane: Lane) -> Result<Given, String> {
+    let (mut next, mut values, mut is_damaged) = (Offset(0), BTreeMap::new(), false);
     loop {
         let answer = match engine.read(lane, next, 64 << 10) {
             Ok(answer) => answer,
@@ -49,13 +56,13 @@ fn read(engine: &Engine, lane: Lane) -> Result<(BTreeMap<u64, Vec<u8>>, u64, boo
             Err(fault) => return Err(format!("{lane} at {next}: {fault}")),
         };
         if answer.chunks.is_empty() {
-            return Ok((records, next.0, is_damaged));
+            return Ok(Given { values, end: next.0, is_damaged });
         }
         for chunk in answer.chunks {
             let plain: Bytes = chunk.batch.decode().map_err(|fault| fault.to_string())?;
             for (offset, record) in (chunk.base.0..).zip(RecordSet::new(&plain).iter()) {
                 let value = record.map_err(|fault| fault.to_string())?.1.value.to_vec();
-                records.insert(offset, value);
+                values.insert(offset, value);
             }
             next = chunk.end;
         }
@@ -68,15 +75,15 @@ fn hold(engine: &Engine, workload: &Workload, must_have_all: bool) -> Result<boo
     for (topic, partitions) in workload.ledger.topics.values() {
         for partition in (0..*partitions).map(tillroll_engine::id::Partition) {
             let lane = Lane { topic: *topic, partition };
-            let (records, end, damaged) = read(engine, lane)?;
-            is_damaged |= damaged;
+            let given = read(engine, lane)?;
+            is_damaged |= given.is_damaged;
             for entry in &workload.ledger.entries {
                 let Outcome::Acked(appended) = &entry.outcome else { continue };
                 for (part, batch) in entry.parts.iter().zip(&appended.batches).filter(|(_, batch)| batch.lane == lane) {
                     for (offset, value) in (batch.base.0..).zip(&part.values) {
-                        match records.get(&offset) {
+                        match given.values.get(&offset) {
                             Some(found) if found != value => return Err(format!("{lane} at {offset}: another record")),
-                            None if must_have_all && offset >= end => {
+                            None if must_have_all && offset >= given.end => {
                                 return Err(format!("{lane} at {offset}: acked, and gone without a word"));
                             }
                             _ => {}
@@ -108,10 +115,7 @@ fn run(seed: u64, fault: Fault, kind: CallKind, crash: Crash) -> Result<Came, St
     workload.ledger.crash();
     disk.crash(crash);
     let opened = catch_unwind(AssertUnwindSafe(|| World::open(&disk, settings(), seed ^ 1)));
-    let world = match opened.map_err(|_| "a panic while it opened".to_owned())? {
-        Ok(world) => world,
-        Err(_) => return Ok(Came::Refused),
-    };
+    let Ok(world) = opened.map_err(|_| "a panic while it opened".to_owned())? else { return Ok(Came::Refused) };
     let said = world.report.dropped_bytes > 0 || !world.report.findings.is_empty();
     let must_have_all = crash == Crash::Kill && !said;
     let is_damaged = hold(&world.engine, &workload, must_have_all)?;

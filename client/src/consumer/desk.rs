@@ -95,8 +95,8 @@ pub(super) struct Desk {
     /// The member came back, and what it still holds is what the server says next.
     resuming: bool,
     caught_up: bool,
-    /// Partitions were lost with their topic, and it was not looked whether another is left.
-    topic_deleted: bool,
+    /// Losses with a topic since it was looked whether another one is left.
+    lost_with_topic: u32,
     credit_bytes: u64,
     /// Bytes that came and are not done with.
     outstanding: u64,
@@ -118,7 +118,7 @@ impl Desk {
             session: Duration::ZERO,
             resuming: false,
             caught_up: false,
-            topic_deleted: false,
+            lost_with_topic: 0,
             credit_bytes,
             outstanding: 0,
             owed: 0,
@@ -154,7 +154,7 @@ impl Desk {
 
     /// It holds nothing, since a topic was deleted just now or for whatever reason for long.
     pub(super) fn may_have_no_topic(&mut self, for_long: bool) -> bool {
-        let was_deleted = std::mem::take(&mut self.topic_deleted);
+        let was_deleted = std::mem::take(&mut self.lost_with_topic) > 0;
         let holds_nothing = self.lanes.values().all(BTreeMap::is_empty);
         self.phase == Phase::Open && holds_nothing && (was_deleted || for_long)
     }
@@ -340,7 +340,7 @@ impl Desk {
             Event::Lost(lost) => {
                 let gone = lost.assignments.into_iter().map(HeldPartition::from_wire).collect();
                 let reason = LostReason::from_wire(lost.reason);
-                self.topic_deleted |= reason == LostReason::TopicDeleted;
+                self.lost_with_topic += u32::from(reason == LostReason::TopicDeleted);
                 self.lose(gone, reason);
             }
             Event::CaughtUp(_) => {

@@ -8,13 +8,14 @@ use crate::cmd::{
     terminal,
 };
 
-/// Asks, the question in the last of the lines, and goes on only when the name was typed. `doing` is what asks, for whoever is not at a terminal.
+/// Asks, the question in the last of the lines, and goes on only when the name was typed. `doing` is what asks, for
+/// whoever is not at a terminal.
 pub(crate) async fn by_name(doing: &str, mut question: Vec<String>, name: &str) -> Result<(), Failure> {
     if !io::stdin().is_terminal() {
         return Err(Failure::usage(format!("{doing} asks, and nobody is there to answer")).hint("add --yes"));
     }
     if let Some(last) = question.last_mut() {
-        last.push_str(&format!("? type {name} to go on: "));
+        *last = format!("{last}? type {name} to go on: ");
     }
     terminal::ask(&question)?;
     // On a thread of its own: whoever waits here for a line hears no Ctrl-C.

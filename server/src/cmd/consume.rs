@@ -287,13 +287,13 @@ async fn print(
 /// Prints a batch, and commits what standard output took of it, also when it takes no more.
 fn print_batch(batch: &mut DeliveredBatch, count: Option<u64>, printer: &mut Printer) -> Result<(), Failure> {
     let mut waiting: VecDeque<(u64, Delivery)> = VecDeque::new();
-    let mut printed = Ok(());
+    let mut outcome = Ok(());
     for record in batch.records() {
         let record = record?;
         match printer.print(&record.received) {
             Ok(end) => waiting.push_back((end, record)),
             Err(failure) => {
-                printed = Err(failure);
+                outcome = Err(failure);
                 break;
             }
         }
@@ -301,12 +301,12 @@ fn print_batch(batch: &mut DeliveredBatch, count: Option<u64>, printer: &mut Pri
             break;
         }
     }
-    let printed = printed.and_then(|()| printer.flush());
+    let outcome = outcome.and_then(|()| printer.flush());
     let taken = waiting.partition_point(|(end, _)| *end <= printer.taken());
     if let Some((_, last)) = taken.checked_sub(1).and_then(|last| waiting.get(last)) {
         drop(last.commit());
     }
-    printed
+    outcome
 }
 
 /// What happens to the member, for whoever watches.

@@ -165,14 +165,11 @@ fn not_understood(error: &clap::Error) -> ! {
     if std::env::args_os().eq(shown.iter().map(OsStr::new)) {
         error.exit();
     }
-    match Line::read(&shown) {
-        Err(error) => error.exit(),
-        Ok(_) => {
-            let wrong = "an argument has characters that cannot be shown, and makes no sense with them";
-            Failure::usage(wrong).report();
-            std::process::exit(Code::Usage as i32)
-        }
+    if let Err(error) = Line::read(&shown) {
+        error.exit();
     }
+    Failure::usage("an argument has characters that cannot be shown, and makes no sense with them").report();
+    std::process::exit(Code::Usage as i32)
 }
 
 /// Numbers may be negative on the command line, so that what is wrong with one is that, and not that it is no option.

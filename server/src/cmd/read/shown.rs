@@ -52,12 +52,11 @@ pub(super) fn put_string(out: &mut Vec<u8>, text: &str) {
 
 /// Bytes for a person: a text as one line that a terminal only shows, else base64 and marked as such.
 pub(super) fn put_text(out: &mut Vec<u8>, bytes: &[u8]) {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => out.extend_from_slice(terminal::line(text).as_bytes()),
-        Err(_) => {
-            out.extend_from_slice(b"base64:");
-            out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
-        }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        out.extend_from_slice(terminal::line(text).as_bytes());
+    } else {
+        out.extend_from_slice(b"base64:");
+        out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
     }
 }
 
