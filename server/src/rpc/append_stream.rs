@@ -1,8 +1,8 @@
 //! `AppendStream`: requests in, exactly one outcome each out, in their order.
 //!
-//! One stream object without tasks or channels: polled for an outcome, it first takes in what the window allows, so
-//! that appends follow each other into the engine while earlier ones are on their way to the disk. Past the window it
-//! simply does not read; flow control does the rest.
+//! One stream object without channels, and with a task only for an append that waits for room: polled for an outcome,
+//! it first takes in what the window allows, so that appends follow each other into the engine while earlier ones are
+//! on their way to the disk. Past the window it simply does not read; flow control does the rest.
 
 use std::{
     collections::VecDeque,
@@ -24,7 +24,10 @@ use tillroll_proto::v1::{
     append_stream_response::Event,
 };
 use tokio::time::{Instant, Sleep};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::{
+    sync::{CancellationToken, WaitForCancellationFutureOwned},
+    task::AbortOnDropHandle,
+};
 use tonic::{Status, Streaming};
 
 use super::{HEARTBEAT_MS, STREAM_APPENDS_MAX, STREAM_BYTES_MAX, deadline};
@@ -41,8 +44,9 @@ struct Unanswered {
 }
 
 enum Answer {
-    /// It waits for room; nothing after it is taken in before.
-    Entering(Pin<Box<dyn Future<Output = Ticket<Appended>> + Send>>),
+    /// It waits for room; nothing after it is taken in before. A task of its own has its turn: a stream whose outcomes
+    /// are not read is not polled, and a turn that nobody takes holds up all that wait behind it.
+    Entering(AbortOnDropHandle<Ticket<Appended>>),
     /// It is on its way.
     Entered(Ticket<Appended>),
     /// It was refused at the door.
@@ -95,8 +99,10 @@ impl Outcomes {
             if let Some(last) = self.unanswered.back_mut()
                 && let Answer::Entering(entering) = &mut last.answer
             {
-                match entering.as_mut().poll(context) {
-                    Poll::Ready(ticket) => last.answer = Answer::Entered(ticket),
+                match Pin::new(entering).poll(context) {
+                    Poll::Ready(Ok(ticket)) => last.answer = Answer::Entered(ticket),
+                    // The runtime ends.
+                    Poll::Ready(Err(_)) => last.answer = Answer::Refused(stopping()),
                     Poll::Pending => return,
                 }
             }
@@ -109,7 +115,7 @@ impl Outcomes {
                 Poll::Ready(None) => self.is_closed = true,
                 // What came is no request: the stream cannot go on behind it.
                 Poll::Ready(Some(Err(status))) => self.fail(of_transport(&status, "").map_or(status, Facts::into)),
-                Poll::Ready(Some(Ok(request))) => self.enter(request),
+                Poll::Ready(Some(Ok(request))) => self.enter(request, context),
             }
         }
     }
@@ -134,7 +140,7 @@ impl Outcomes {
         deadline::exceeded()
     }
 
-    fn enter(&mut self, request: AppendStreamRequest) {
+    fn enter(&mut self, request: AppendStreamRequest, context: &mut Context<'_>) {
         let AppendStreamRequest { append_id, append } = request;
         if self.last_id.is_some_and(|last| append_id <= last) {
             let message = format!("append_id {append_id} does not rise above {}", self.last_id.unwrap_or_default());
@@ -147,8 +153,11 @@ impl Outcomes {
         let bytes = append.as_ref().map_or(0, append_bytes);
         let answer = match append {
             Ok(append) => {
-                let engine = self.engine.clone();
-                Answer::Entering(Box::pin(enter(engine, append)))
+                let mut entering = Box::pin(enter(self.engine.clone(), append));
+                match entering.as_mut().poll(context) {
+                    Poll::Ready(ticket) => Answer::Entered(ticket),
+                    Poll::Pending => Answer::Entering(AbortOnDropHandle::new(tokio::spawn(entering))),
+                }
             }
             Err(facts) => Answer::Refused(facts),
         };
