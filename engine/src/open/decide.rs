@@ -62,7 +62,8 @@ pub enum Verdict {
 impl Facts {
     /// M.
     pub fn durable(&self) -> Lsn {
-        self.tables.max(self.clean).max(self.watermark).max(self.lookahead).max(self.flushed)
+        let told = self.tables.max(self.clean).max(self.watermark).max(self.lookahead);
+        if cfg!(bug = "blocks_unbelieved") { told } else { told.max(self.flushed) }
     }
 }
 

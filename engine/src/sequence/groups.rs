@@ -489,6 +489,7 @@ fn holds(row: &GroupRow, lane: Lane, epoch: u64) -> Result<(), CursorWhy> {
 fn judge(view: View<'_>, row: &GroupRow, lane: Lane, commit: &CursorCommit, now: Offset) -> Result<bool, CursorWhy> {
     match (row.config.mode, commit.epoch, commit.expected) {
         (Mode::Members, None, _) => return Err(CursorWhy::EpochRequired),
+        (Mode::Members, Some(_), _) if cfg!(bug = "any_epoch") => {}
         (Mode::Members, Some(epoch), _) => holds(row, lane, epoch)?,
         (Mode::Manual, _, None) => return Err(CursorWhy::ExpectedRequired),
         (Mode::Manual, _, Some(_)) => {}

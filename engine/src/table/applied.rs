@@ -250,7 +250,8 @@ impl Applied {
         while let Some(answer) = row.answers.pop_front_if(is_over) {
             sums.answer_bytes -= answer.bytes();
         }
-        if row.answers.len() == PRODUCER_WINDOW {
+        let window = if cfg!(bug = "answers_forgotten") { 4 } else { PRODUCER_WINDOW };
+        if row.answers.len() == window {
             sums.answer_bytes -= row.answers.pop_front().map_or(0, |answer| answer.bytes());
         }
         let answer = AnswerRow {

@@ -77,13 +77,13 @@ impl CursorRow {
 impl GroupRow {
     /// A group as the frame `lsn` creates it.
     pub fn new(create: &GroupCreate, lsn: Lsn) -> Self {
-        let epoch = lsn.get();
+        let epoch = if cfg!(bug = "epochs_restart") { 0 } else { lsn.get() };
         let cursor = |&(lane, next): &(Lane, Offset)| (lane, CursorRow { next, epoch, ..CursorRow::default() });
         Self {
             id: create.group,
             name: create.name.clone(),
             config: create.config.clone(),
-            version: epoch,
+            version: lsn.get(),
             paused: None,
             topics: create.topics.clone(),
             members: BTreeMap::new(),
@@ -121,7 +121,7 @@ impl GroupRow {
                 }
             }
             GroupOp::Commit { lane, next, metadata, .. } => {
-                if let Some(cursor) = self.cursors.get_mut(lane) {
+                if let Some(cursor) = self.cursors.get_mut(lane).filter(|_| !cfg!(bug = "commits_left_out")) {
                     (cursor.next, cursor.metadata, cursor.committed_us) = (*next, metadata.clone(), time_us);
                 }
             }
@@ -140,7 +140,8 @@ impl GroupRow {
             }
             GroupOp::Assign { lane, epoch, holder, is_draining, lost, .. } => {
                 if let Some(cursor) = self.cursors.get_mut(lane) {
-                    (cursor.epoch, cursor.is_draining, cursor.lost) = (*epoch, *is_draining, *lost);
+                    let epoch = if cfg!(bug = "epochs_restart") { cursor.epoch + 1 } else { *epoch };
+                    (cursor.epoch, cursor.is_draining, cursor.lost) = (epoch, *is_draining, *lost);
                     cursor.holder.clone_from(holder);
                 }
             }
