@@ -113,7 +113,13 @@ fn refused(error: &OpenError, span: &Span) -> Result<Outcome, String> {
         (OpenError::Rotten { from, to }, Some(lsn)) if !(from.0..=to.0).contains(&lsn) => {
             Err(format!("frame {lsn} is damaged, the refusal names {from} to {to}"))
         }
-        (OpenError::Rotten { .. } | OpenError::Control { .. } | OpenError::Tables { .. }, _) => Ok(Outcome::Refused),
+        (
+            OpenError::Rotten { .. }
+            | OpenError::Control { .. }
+            | OpenError::Tables { .. }
+            | OpenError::TablesDamaged { .. },
+            _,
+        ) => Ok(Outcome::Refused),
         _ => Err(format!("refused for another reason: {error}")),
     }
 }

@@ -6,12 +6,13 @@ use tillroll_engine::{
     error::{ReadFault, Refusal},
     id::{Lane, Offset, Partition, TopicId},
     limits::TOPICS_MAX,
+    open::OpenError,
     request::{Append, AppendBatch, Appended, Content, InitProducer, Stamp, TopicConfig},
     settings::Settings,
 };
 use tillroll_tests::{
     ledger::read_lane,
-    world::{World, record_set, settings},
+    world::{Workload, World, record_set, settings},
 };
 
 fn open(disk: &SimDisk, settings: Settings) -> World {
@@ -574,4 +575,34 @@ fn a_delete_makes_room_at_once() {
     world.wait(&ticket).expect("answered").expect("deleted");
     world.driver.settle(100_000);
     assert!(free(&disk) >= before + (48 << 10), "{before} bytes were free, and {} are", free(&disk));
+}
+
+#[test]
+fn a_damaged_newest_tables_file_is_named_by_the_refusal_that_it_causes() {
+    let generation = |disk: &SimDisk, path: &str| {
+        let is_there = disk.files().iter().any(|file| file == path);
+        let bytes = is_there.then(|| disk.read_file(path)).filter(|bytes| bytes.len() > 40);
+        // See docs/format.md: the generation is the fifth field of the header.
+        bytes.map_or(0, |bytes| u64::from_le_bytes(bytes[16..24].try_into().expect("eight bytes")))
+    };
+    let mut refused = 0;
+    for seed in 0..60 {
+        let disk = SimDisk::new(seed);
+        let mut workload = Workload::new(seed);
+        let mut world = World::open(&disk, settings(), seed).expect("it opens");
+        workload.prepare(&mut world).expect("it is prepared");
+        workload.run(&mut world, 150).expect("nothing is wrong");
+        disk.crash(Crash::Kill);
+        let newest = ["tables-a", "tables-b"].into_iter().max_by_key(|path| generation(&disk, path)).expect("two");
+        if generation(&disk, newest) == 0 {
+            continue;
+        }
+        disk.flip(newest, 150, 0x55);
+        match World::open(&disk, settings(), seed).map(|world| world.report.findings) {
+            Ok(findings) => assert!(findings.iter().any(|finding| finding.starts_with(newest)), "{findings:?}"),
+            Err(OpenError::TablesDamaged { file, .. }) if file == newest => refused += 1,
+            Err(error) => panic!("{error} seed={seed}"),
+        }
+    }
+    assert!(refused >= 5, "only {refused} starts were refused");
 }

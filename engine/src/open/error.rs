@@ -35,6 +35,21 @@ pub enum OpenError {
         /// Last durable frame.
         to: Lsn,
     },
+    /// A tables file is damaged, and the journal does not have all that came since the other one. Nothing was changed.
+    #[error(
+        "{file} is damaged ({fault}), and frames {from} to {to}, which it may have stood for, are no longer in the \
+         journal; put {file} back from a copy, or restore a snapshot"
+    )]
+    TablesDamaged {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        fault: TablesFault,
+        /// First frame that is missing.
+        from: Lsn,
+        /// Last durable frame.
+        to: Lsn,
+    },
     /// Segments hold records that neither the tables nor the journal know. Nothing was appended.
     #[error(
         "segments of partition {lane} hold offsets below {flushed}, but tables and journal end at {end}: files of \

@@ -147,10 +147,12 @@ fn ground(disk: &dyn Disk, env: &dyn Env, settings: &Settings) -> Result<Ground,
     if is_slot_damaged {
         report.findings.push("one slot of control is damaged; the other one is believed".to_owned());
     }
-    let mut checkpoint = tables(disk, &control, &mut report)?;
+    let (mut checkpoint, damaged) = tables(disk, &control, &mut report)?;
     let source = Source { disk, seed: identity.seed(), file_bytes: settings.journal_file_bytes };
     let found = scan::scan(&source, checkpoint.tip)?;
     let watermark = Watermark::read(disk).map_err(io("reading the watermark"))?;
+    // One of a later run than any that owned this directory is of another one.
+    let watermark = watermark.filter(|mark| mark.incarnation <= control.incarnation);
     let facts = Facts {
         last: found.tip.lsn,
         tables: checkpoint.tip.lsn,
@@ -161,7 +163,12 @@ fn ground(disk: &dyn Disk, env: &dyn Env, settings: &Settings) -> Result<Ground,
         has_more: found.dropped.is_some() || !found.strays.is_empty(),
     };
     match decide::decide(&facts) {
-        Verdict::Rotten { from, to } => return Err(OpenError::Rotten { from, to }),
+        Verdict::Rotten { from, to } => {
+            return Err(match damaged {
+                Some((file, fault)) => OpenError::TablesDamaged { file, fault, from, to },
+                None => OpenError::Rotten { from, to },
+            });
+        }
         Verdict::Keep => {}
         Verdict::Drop { possible_loss } => {
             report.possible_loss = possible_loss;
@@ -191,18 +198,27 @@ fn ground(disk: &dyn Disk, env: &dyn Env, settings: &Settings) -> Result<Ground,
     Ok(Ground { control, identity, checkpoint, found, report })
 }
 
-/// The newest whole tables, or empty ones.
-fn tables(disk: &dyn Disk, control: &Control, report: &mut OpenReport) -> Result<Checkpoint, OpenError> {
+/// The newest whole tables, or empty ones; and a file that is damaged, which may have stood for frames that the journal
+/// has no more.
+fn tables(
+    disk: &dyn Disk,
+    control: &Control,
+    report: &mut OpenReport,
+) -> Result<(Checkpoint, Option<(String, TablesFault)>), OpenError> {
     let newest = file::read_newest(disk, control.cluster).map_err(io("reading the tables"))?;
+    let mut damaged = None;
     for (path, fault) in newest.faults {
         match fault {
             TablesFault::Newer { .. } => return Err(OpenError::Newer { what: format!("{path}: {fault}") }),
             TablesFault::Foreign => return Err(OpenError::Tables { file: path.to_owned(), fault }),
             // The other file, or the journal from its first frame on, has it all; if not, M is greater than L.
-            TablesFault::Damaged { .. } => report.findings.push(format!("{path} is not believed: {fault}")),
+            TablesFault::Damaged { .. } => {
+                report.findings.push(format!("{path} is not believed: {fault}"));
+                damaged = Some((path.to_owned(), fault));
+            }
         }
     }
-    Ok(newest.checkpoint.unwrap_or_default())
+    Ok((newest.checkpoint.unwrap_or_default(), damaged))
 }
 
 /// Drops what stands behind the last whole group: copied aside, then ended by one block of zeros.
