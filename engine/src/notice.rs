@@ -1,18 +1,15 @@
 //! What the engine reports to the operator: states that no caller's answer carries.
 //!
-//! Stages push typed facts; the server takes them out and logs them. The engine formats nothing on the way in, knows no
-//! logger and never waits for the reader. What must stay true: the ring is bounded, and what it drops is counted.
+//! Stages push typed facts; the server takes them out of the [`ring`] and logs them. The engine formats nothing on the
+//! way in, knows no logger and never waits for the reader.
 //!
 //! A new kind of notice is one variant of [`Notice`] and one arm of [`Notice::told`].
 
-use std::{collections::VecDeque, future::poll_fn, sync::Arc, task::Poll, task::Waker};
-
-use parking_lot::Mutex;
-
 use crate::id::{Lane, Lsn, Offset};
 
-/// Notices that wait to be taken; one more is counted and dropped.
-const NOTICES_MAX: usize = 256;
+mod ring;
+
+pub use ring::{Lack, Notices, Taken};
 
 /// How much a notice matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +20,17 @@ pub enum Severity {
     Warn,
     /// Requests are refused, or data cannot be read.
     Error,
+}
+
+/// Why a member is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// It left.
+    Left,
+    /// It was not heard of for its session.
+    Silent,
+    /// It held no partition; one or the other.
+    HeldNothing,
 }
 
 /// One fact.
@@ -128,6 +136,77 @@ pub enum Notice {
         /// What was found, with the next step.
         text: String,
     },
+    /// A topic was deleted.
+    TopicDeleted {
+        /// Its name.
+        topic: String,
+    },
+    /// A consumer group was created.
+    GroupCreated {
+        /// Its name.
+        group: String,
+        /// What it reads.
+        topics: Vec<String>,
+    },
+    /// A consumer group was deleted, with its cursors.
+    GroupDeleted {
+        /// Its name.
+        group: String,
+    },
+    /// A member joined a group.
+    MemberJoined {
+        /// The group.
+        group: String,
+        /// The member.
+        member: String,
+        /// What it says of itself.
+        client: String,
+    },
+    /// Another process took a member over.
+    MemberTakenOver {
+        /// The group.
+        group: String,
+        /// The member.
+        member: String,
+        /// What the new process says of itself.
+        client: String,
+    },
+    /// A member is none any more.
+    MemberGone {
+        /// The group.
+        group: String,
+        /// The member.
+        member: String,
+        /// Why.
+        why: Gone,
+    },
+    /// A member was asked for a partition and did not give it back in time.
+    PartitionTaken {
+        /// The group.
+        group: String,
+        /// The member.
+        member: String,
+        /// Topic and partition.
+        lane: Lane,
+    },
+    /// Cursors of a group were set by hand.
+    CursorsSet {
+        /// The group.
+        group: String,
+        /// The topic.
+        topic: String,
+        /// In how many partitions.
+        partitions: u32,
+        /// Why, as was said.
+        reason: String,
+    },
+    /// The system's clock jumped.
+    ClockJumped {
+        /// By how much, in microseconds; negative: backwards.
+        by_us: i64,
+        /// How far append times are ahead of the clock now, in microseconds: they stand still for so long.
+        ahead_us: i64,
+    },
     /// A stop ended before everything was checkpointed.
     StopGivenUp {
         /// Frames that the next start replays.
@@ -189,6 +268,15 @@ impl Notice {
                 (Warn, format!("{text}: {acked}"))
             }
             Self::Finding { text } => (Warn, text.clone()),
+            Self::TopicDeleted { .. }
+            | Self::GroupCreated { .. }
+            | Self::GroupDeleted { .. }
+            | Self::MemberJoined { .. }
+            | Self::MemberTakenOver { .. }
+            | Self::MemberGone { .. }
+            | Self::PartitionTaken { .. }
+            | Self::CursorsSet { .. }
+            | Self::ClockJumped { .. } => self.event(),
             Self::StopGivenUp { frames, durable, partitions } => (
                 Warn,
                 format!(
@@ -200,154 +288,49 @@ impl Notice {
     }
 }
 
-/// What was taken out of the ring.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Taken {
-    /// Oldest first.
-    pub notices: Vec<Notice>,
-    /// Notices that found the ring full since the last time.
-    pub dropped: u64,
-}
-
-/// The ring, shared by all stages and read by one task.
-#[derive(Debug, Default)]
-pub struct Notices {
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    ring: VecDeque<Notice>,
-    dropped: u64,
-    reader: Option<Waker>,
-}
-
-impl Notices {
-    /// Adds a notice and wakes the reader. A full ring keeps the older ones, which are nearer to the cause.
-    pub fn push(&self, notice: Notice) {
-        let mut state = self.state.lock();
-        if state.ring.len() < NOTICES_MAX {
-            state.ring.push_back(notice);
-        } else {
-            state.dropped += 1;
-        }
-        let reader = state.reader.take();
-        drop(state);
-        if let Some(reader) = reader {
-            reader.wake();
-        }
-    }
-
-    /// Takes what is there, which may be nothing.
-    pub fn take(&self) -> Taken {
-        let mut state = self.state.lock();
-        Taken { notices: std::mem::take(&mut state.ring).into(), dropped: std::mem::take(&mut state.dropped) }
-    }
-
-    /// Waits until there is something and takes it. One reader at a time: a second one replaces the first.
-    pub async fn next(&self) -> Taken {
-        poll_fn(|context| {
-            let mut state = self.state.lock();
-            if state.ring.is_empty() && state.dropped == 0 {
-                state.reader = Some(context.waker().clone());
-                return Poll::Pending;
+impl Notice {
+    /// The same for what callers did, and the clock.
+    fn event(&self) -> (Severity, String) {
+        use Severity::{Info, Warn};
+        match self {
+            Self::TopicDeleted { topic } => (Info, format!("topic {topic} was deleted")),
+            Self::GroupCreated { group, topics } => {
+                (Info, format!("group {group} was created: it reads {}", topics.join(" ")))
             }
-            drop(state);
-            Poll::Ready(self.take())
-        })
-        .await
-    }
-}
-
-/// A lack that one stage has met: reported when it begins and when it is over, not at every retry.
-#[derive(Debug)]
-pub struct Lack {
-    notices: Arc<Notices>,
-    stage: &'static str,
-    file: Option<String>,
-}
-
-impl Lack {
-    /// Nothing is lacking yet.
-    pub fn new(notices: Arc<Notices>, stage: &'static str) -> Self {
-        Self { notices, stage, file: None }
-    }
-
-    /// Something is lacking for `file`.
-    pub fn begins(&mut self, file: &str, cause: &std::io::Error) {
-        if self.file.is_none() {
-            self.file = Some(file.to_owned());
-            let (stage, file, cause) = (self.stage, file.to_owned(), cause.to_string());
-            self.notices.push(Notice::Lacking { stage, file, cause });
+            Self::GroupDeleted { group } => (Info, format!("group {group} was deleted with its cursors")),
+            Self::MemberJoined { group, member, client } => {
+                (Info, format!("member {member} joined group {group}: {client}"))
+            }
+            Self::MemberTakenOver { group, member, client } => {
+                (Warn, format!("member {member} of group {group} was taken over by another process: {client}"))
+            }
+            Self::MemberGone { group, member, why: Gone::Left } => {
+                (Info, format!("member {member} left group {group}"))
+            }
+            Self::MemberGone { group, member, why: Gone::HeldNothing } => {
+                (Info, format!("member {member} of group {group} is gone; it held no partition"))
+            }
+            Self::MemberGone { group, member, why: Gone::Silent } => {
+                let text = format!("member {member} of group {group} was silent for its session and is lost");
+                (Warn, format!("{text}: others get its partitions"))
+            }
+            Self::PartitionTaken { group, member, lane } => {
+                let text = format!("partition {lane} was taken from member {member} of group {group}");
+                (Warn, format!("{text}: it was asked for it and did not give it back in time"))
+            }
+            Self::CursorsSet { group, topic, partitions, reason } => {
+                let reason = if reason.is_empty() { "no reason was given" } else { reason };
+                (Info, format!("cursors of group {group} were set in {partitions} partitions of {topic}: {reason}"))
+            }
+            Self::ClockJumped { by_us, ahead_us } => {
+                let (by, ahead) = (by_us / 1_000_000, ahead_us / 1_000_000);
+                let stands = match ahead {
+                    0 => "append times go on with it".to_owned(),
+                    _ => format!("append times are {ahead} s ahead of it and stand still until it is there"),
+                };
+                (Warn, format!("the system's clock jumped by {by} s: {stands}"))
+            }
+            _ => (Info, String::new()),
         }
-    }
-
-    /// A call that takes something went through.
-    pub fn ends(&mut self) {
-        if let Some(file) = self.file.take() {
-            self.notices.push(Notice::Healed { stage: self.stage, file });
-        }
-    }
-
-    /// Whether something is lacking.
-    pub fn is_on(&self) -> bool {
-        self.file.is_some()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{
-        future::Future as _,
-        pin::pin,
-        sync::atomic::{AtomicU32, Ordering},
-        task::{Context, Wake},
-    };
-
-    use super::*;
-
-    #[derive(Default)]
-    struct Woken(AtomicU32);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    #[test]
-    fn a_full_ring_keeps_the_oldest_and_counts_the_rest() {
-        let notices = Notices::default();
-        for free in 0..NOTICES_MAX as u64 + 7 {
-            notices.push(Notice::DiskRelieved { free });
-        }
-        let taken = notices.take();
-        assert_eq!((taken.notices.len(), taken.dropped), (NOTICES_MAX, 7));
-        assert_eq!(taken.notices[0], Notice::DiskRelieved { free: 0 });
-        assert_eq!(notices.take(), Taken::default(), "each is taken once");
-    }
-
-    #[test]
-    fn a_push_wakes_the_reader() {
-        let (notices, woken) = (Notices::default(), Arc::new(Woken::default()));
-        let waker = Waker::from(woken.clone());
-        let mut next = pin!(notices.next());
-        assert_eq!(next.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Pending);
-        notices.push(Notice::DiskRelieved { free: 3 });
-        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
-        let expected = Taken { notices: vec![Notice::DiskRelieved { free: 3 }], dropped: 0 };
-        assert_eq!(next.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Ready(expected));
-    }
-
-    #[test]
-    fn a_lack_is_reported_when_it_begins_and_when_it_ends() {
-        let notices = Arc::new(Notices::default());
-        let mut lack = Lack::new(notices.clone(), "flush");
-        let cause = std::io::Error::from_raw_os_error(28);
-        lack.ends();
-        (0..3).for_each(|_| lack.begins("a", &cause));
-        (0..3).for_each(|_| lack.ends());
-        let kinds: Vec<_> = notices.take().notices.iter().map(|notice| notice.told().0).collect();
-        assert_eq!(kinds, [Severity::Error, Severity::Info]);
     }
 }

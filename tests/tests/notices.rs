@@ -154,3 +154,71 @@ fn what_a_start_did_is_reported() {
     assert!(matches!(&notices[1], Notice::Finding { text } if text.contains("tables-a")), "{notices:?}");
     assert_eq!(notices.len(), 2);
 }
+
+#[test]
+fn what_happens_to_groups_and_topics_and_the_clock_is_reported() {
+    use tillroll_engine::{
+        env::Env as _,
+        group::{BelowHead, GroupConfig, Join, Mode, NewGroup, Rule, SetCursors},
+        notice::Gone,
+        request::Start,
+    };
+    let mut world = open(&SimDisk::new(29), settings());
+    let lane = topic(&mut world);
+    assert!(append(&mut world));
+    let new = NewGroup {
+        name: "mailer".into(),
+        topics: vec!["orders".into()],
+        config: GroupConfig {
+            mode: Mode::Members,
+            rule: Some(Rule::Spread),
+            start: Start::Earliest,
+            below_head: BelowHead::Fail,
+            session_ms: 10_000,
+            drain_ms: 30_000,
+        },
+    };
+    let ticket = world.engine.create_group(new);
+    world.wait(&ticket).expect("answered").expect("created");
+    let join = |instance: &str| Join {
+        group: "mailer".into(),
+        member: "m".into(),
+        instance: instance.into(),
+        client: "a test".into(),
+        comes_back: false,
+    };
+    for instance in ["one", "two"] {
+        let ticket = world.engine.join(join(instance));
+        world.wait(&ticket).expect("answered").expect("joined");
+    }
+    let set = SetCursors {
+        group: "mailer".into(),
+        topic: "orders".into(),
+        to: vec![(Partition(0), Offset(1))],
+        dry_run: false,
+        with_members: true,
+        reason: "a sale".into(),
+    };
+    let ticket = world.engine.set_cursors(set);
+    world.wait(&ticket).expect("answered").expect("set");
+    world.env.jump(world.env.wall_us() + 3_600_000_000);
+    assert!(append(&mut world));
+    let ticket = world.engine.delete_topic("orders", lane.topic);
+    world.wait(&ticket).expect("answered").expect("deleted");
+    let ticket = world.engine.delete_group("mailer", true);
+    world.wait(&ticket).expect("answered").expect("deleted");
+    let told = taken(&world);
+    let (group, member, client) = ("mailer".to_owned(), "m".to_owned(), "a test".to_owned());
+    for expected in [
+        Notice::GroupCreated { group: group.clone(), topics: vec!["orders".into()] },
+        Notice::MemberJoined { group: group.clone(), member: member.clone(), client: client.clone() },
+        Notice::MemberTakenOver { group: group.clone(), member: member.clone(), client },
+        Notice::CursorsSet { group: group.clone(), topic: "orders".into(), partitions: 1, reason: "a sale".into() },
+        Notice::ClockJumped { by_us: 3_600_000_000, ahead_us: 0 },
+        Notice::TopicDeleted { topic: "orders".into() },
+        Notice::GroupDeleted { group },
+    ] {
+        assert!(told.contains(&expected), "{expected:?} is missing: {told:?}");
+    }
+    assert!(!told.iter().any(|notice| matches!(notice, Notice::MemberGone { why: Gone::Silent, .. })), "{told:?}");
+}

@@ -76,7 +76,7 @@ impl Room {
             self.read(now);
         }
         let free = self.free_bytes.load(Ordering::Relaxed);
-        let needed = unflushed + self.floor_bytes + 2 * self.tables_bytes.load(Ordering::Relaxed);
+        let needed = self.needed_bytes(unflushed);
         self.report(free, needed);
         if free < needed {
             return Err(Refusal::DiskFull { unit: "bytes", free, needed });
@@ -104,6 +104,16 @@ impl Room {
             (_, LOW) => Notice::DiskLow { free, needed },
             _ => Notice::DiskRelieved { free },
         });
+    }
+
+    /// How large the tables are.
+    pub fn tables_bytes(&self) -> u64 {
+        self.tables_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What must be free for appends while `unflushed` bytes are not flushed.
+    pub fn needed_bytes(&self, unflushed: u64) -> u64 {
+        unflushed + self.floor_bytes + 2 * self.tables_bytes.load(Ordering::Relaxed)
     }
 
     fn read(&self, now: u64) {

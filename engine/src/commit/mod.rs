@@ -3,16 +3,23 @@
 //! The order: tail entries in place → tables applied → one store of the published mark → waiters woken → answers, in
 //! order. Before the mark moves nobody sees any of it; after it, everybody all of it.
 
+mod events;
 pub mod watch;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use crate::{
     admit::SharedApplied,
-    flush::Wishes,
     id::{Lane, TopicId},
     journal::{Frame, Group, Tip, op::Op},
     marks::Marks,
+    notice::Notices,
     poison::Poison,
     stage::{Bell, Now, Queue, Stage, Step},
     tail::{Tail, TailBatch},
@@ -49,8 +56,8 @@ pub struct Applier {
     pub tail: Arc<Tail>,
     /// Where a checkpoint may cut.
     pub tips: Arc<Tips>,
-    /// Told of deleted topics.
-    pub wishes: Arc<Wishes>,
+    /// Set when a topic was deleted: what unlinks its files need not wait for its time.
+    pub deleted: Arc<AtomicBool>,
 }
 
 impl Applier {
@@ -83,36 +90,41 @@ impl Applier {
         *self.tips.newest.lock() = group.tip;
         drop(applied);
         if !ended.is_empty() {
-            self.wishes.topic_deleted();
+            self.deleted.store(true, Ordering::Release);
         }
         (grown, ended)
     }
 }
 
+/// What the publish stage works with.
+pub struct Parts {
+    /// What applies frames.
+    pub applier: Applier,
+    /// Rung for those who wait for changes of groups.
+    pub watch: Arc<Watch>,
+    /// Moved: how far frames are published.
+    pub marks: Arc<Marks>,
+    /// Writes are off when it is set.
+    pub poison: Arc<Poison>,
+    /// Told what frames changed.
+    pub notices: Arc<Notices>,
+    /// From the group sync.
+    pub inbox: Arc<Queue<Group>>,
+    /// Rung when there is something to checkpoint again, or to unlink.
+    pub checkpointer: Bell,
+    /// What wakes it.
+    pub bell: Bell,
+}
+
 /// The publish stage.
 pub struct Publisher {
-    applier: Applier,
-    watch: Arc<Watch>,
-    marks: Arc<Marks>,
-    poison: Arc<Poison>,
-    inbox: Arc<Queue<Group>>,
-    checkpointer: Bell,
-    bell: Bell,
+    parts: Parts,
 }
 
 impl Publisher {
-    /// Publishes what comes from the group sync; rings the checkpointer when there is something to checkpoint again, or
-    /// to unlink.
-    pub fn new(
-        applier: Applier,
-        watch: Arc<Watch>,
-        marks: Arc<Marks>,
-        poison: Arc<Poison>,
-        inbox: Arc<Queue<Group>>,
-        checkpointer: Bell,
-        bell: Bell,
-    ) -> Self {
-        Self { applier, watch, marks, poison, inbox, checkpointer, bell }
+    /// Publishes what comes from the group sync.
+    pub fn new(parts: Parts) -> Self {
+        Self { parts }
     }
 }
 
@@ -122,29 +134,32 @@ impl Stage for Publisher {
     }
 
     fn bell(&self) -> &Bell {
-        &self.bell
+        &self.parts.bell
     }
 
     fn step(&mut self, _now: Now) -> Step {
-        let Some(group) = self.inbox.pop() else {
-            return if self.poison.is_set() { Step::Poisoned } else { Step::Idle };
+        let Some(group) = self.parts.inbox.pop() else {
+            return if self.parts.poison.is_set() { Step::Poisoned } else { Step::Idle };
         };
-        if let Some(poisoned) = self.poison.first() {
+        if let Some(poisoned) = self.parts.poison.first() {
             // Durable or not, marks stand still now. The restart will tell.
             group.answers.into_iter().for_each(|pending| pending.give_unknown(&poisoned));
             return Step::Did;
         }
         if !group.frames.is_empty() {
-            let (grown, ended) = self.applier.apply(&group);
-            let was_at_rest = self.marks.published.get() == self.marks.checkpointed.get();
-            self.marks.published.raise(group.tip.lsn);
+            let events = events::has_any(&group.frames);
+            let events = events.then(|| events::of(&group.frames, &self.parts.applier.applied.read()));
+            let (grown, ended) = self.parts.applier.apply(&group);
+            let was_at_rest = self.parts.marks.published.get() == self.parts.marks.checkpointed.get();
+            self.parts.marks.published.raise(group.tip.lsn);
             if was_at_rest || !ended.is_empty() {
-                self.checkpointer.ring();
+                self.parts.checkpointer.ring();
             }
-            self.applier.tail.wake(grown);
-            self.watch.wake(&group.frames);
+            events.into_iter().flatten().for_each(|event| self.parts.notices.push(event));
+            self.parts.applier.tail.wake(grown);
+            self.parts.watch.wake(&group.frames);
             for topic in ended {
-                self.applier.tail.end_topic(topic);
+                self.parts.applier.tail.end_topic(topic);
             }
         }
         group.answers.into_iter().for_each(crate::answer::Pending::give);

@@ -42,7 +42,8 @@ pub struct Ballast {
 
 enum State {
     Unknown,
-    Held,
+    /// With so many bytes.
+    Held(u64),
     Empty(Arc<dyn DiskFile>),
     Gone,
 }
@@ -66,13 +67,13 @@ impl Ballast {
         match &self.state {
             _ if self.bytes == 0 => Ok(None),
             State::Unknown => match self.disk.open(BALLAST_PATH, Mode::Write, false) {
-                Ok(file) if file.bytes()? >= self.bytes => Ok(Some(State::Held)),
+                Ok(file) if file.bytes()? >= self.wanted() => Ok(Some(State::Held(file.bytes()?))),
                 Ok(file) => Ok(Some(State::Empty(file))),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(State::Gone)),
                 Err(error) if disk::is_lack(&error) => Ok(None),
                 Err(error) => Err(error),
             },
-            State::Held | State::Empty(_) if wanted => {
+            State::Held(_) | State::Empty(_) if wanted => {
                 self.disk.remove(BALLAST_PATH)?;
                 self.wishes.space.store(false, Ordering::Release);
                 Ok(Some(State::Gone))
@@ -81,24 +82,31 @@ impl Ballast {
                 self.wishes.space.store(false, Ordering::Release);
                 Ok(None)
             }
-            State::Held => Ok(None),
+            // The tables have grown, and so must what is kept aside for them.
+            State::Held(bytes) if *bytes < self.wanted() && self.is_comfortable() => Ok(Some(State::Unknown)),
+            State::Held(_) => Ok(None),
             State::Gone | State::Empty(_) if !self.is_comfortable() => Ok(None),
             State::Gone => match self.disk.open(BALLAST_PATH, Mode::Create, false) {
                 Ok(file) => Ok(Some(State::Empty(file))),
                 Err(error) if disk::is_lack(&error) => Ok(None),
                 Err(error) => Err(error),
             },
-            State::Empty(file) => match file.allocate(0, self.bytes) {
-                Ok(()) => Ok(Some(State::Held)),
+            State::Empty(file) => match file.allocate(0, self.wanted()) {
+                Ok(()) => Ok(Some(State::Held(self.wanted()))),
                 Err(error) if disk::is_lack(&error) => Ok(None),
                 Err(error) => Err(error),
             },
         }
     }
 
+    /// What is to be kept aside: the floor, and twice the tables, in steps of a quarter of the floor.
+    fn wanted(&self) -> u64 {
+        (self.bytes + 2 * self.room.tables_bytes()).next_multiple_of((self.bytes / 4).max(1))
+    }
+
     fn is_comfortable(&self) -> bool {
         let has_files = |files: Option<u64>| files.is_none_or(|files| files > FILES_COMFORT);
-        self.disk.space().is_ok_and(|space| space.free > self.bytes * COMFORT && has_files(space.files))
+        self.disk.space().is_ok_and(|space| space.free > self.wanted() * COMFORT && has_files(space.files))
     }
 }
 

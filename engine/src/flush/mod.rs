@@ -71,7 +71,7 @@ pub struct Wishes {
     /// Somebody wants a checkpoint now.
     checkpoint: AtomicBool,
     /// A topic was deleted: the checkpoint that unlinks its files need not wait for its time.
-    deleted: AtomicBool,
+    deleted: Arc<AtomicBool>,
     /// Topics whose files are unlinked. An open file keeps its space, so flush closes them.
     unlinked: Mutex<Vec<TopicId>>,
     /// Space ran out where it was needed: the ballast should go.
@@ -84,9 +84,9 @@ impl Wishes {
         self.checkpoint.store(true, Ordering::Release);
     }
 
-    /// Says that a topic was deleted.
-    pub(crate) fn topic_deleted(&self) {
-        self.deleted.store(true, Ordering::Release);
+    /// What publish sets when a topic was deleted.
+    pub(crate) fn deleted(&self) -> Arc<AtomicBool> {
+        self.deleted.clone()
     }
 
     /// Has flush close the files of a topic.

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::{
     admit::{Admitted, SharedApplied, room::Room},
-    commit::{Applier, Publisher, Tips, watch::Watch},
+    commit::{self, Applier, Publisher, Tips, watch::Watch},
     disk::{Disk, DiskFile, aligned::AlignedPool},
     flush::{Wishes, Written, checkpoint, flusher},
     journal::{
@@ -74,7 +74,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn applier(&self) -> Applier {
         let (applied, tail, tips) = (self.applied.clone(), self.tail.clone(), self.tips.clone());
-        Applier { applied, tail, tips, wishes: self.wishes.clone() }
+        Applier { applied, tail, tips, deleted: self.wishes.deleted() }
     }
 
     pub(super) fn reads(&self) -> Reads {
@@ -164,6 +164,7 @@ impl Road {
             tail: shared.tail.clone(),
             room: shared.room.clone(),
             presence: shared.presence.clone(),
+            notices: shared.notices.clone(),
             frame_bytes_max: shared.settings.frame_bytes_max(),
             answers_bytes: shared.settings.answers_bytes,
             refuse_when_full: shared.settings.hold_checkpoints,
@@ -197,15 +198,16 @@ impl Road {
             bell: bells.sync.clone(),
         });
         let (marks, poison) = (shared.marks.clone(), shared.poison.clone());
-        let publisher = Publisher::new(
-            shared.applier(),
-            shared.watch.clone(),
+        let publisher = Publisher::new(commit::Parts {
+            applier: shared.applier(),
+            watch: shared.watch.clone(),
             marks,
             poison,
-            durable,
-            bells.checkpointer.clone(),
-            bells.publisher.clone(),
-        );
+            notices: shared.notices.clone(),
+            inbox: durable,
+            checkpointer: bells.checkpointer.clone(),
+            bell: bells.publisher.clone(),
+        });
         Self { sequencer, writer, sync, publisher, appends, syncs }
     }
 }

@@ -21,6 +21,7 @@ use crate::{
         pool::Pool,
     },
     marks::Marks,
+    notice::Notices,
     poison::Poison,
     presence::Presence,
     request::{Appended, AppendedBatch},
@@ -32,6 +33,7 @@ use crate::{
 
 mod ahead;
 mod absence;
+mod clock;
 mod expiry;
 pub(crate) mod groups;
 mod share;
@@ -40,6 +42,7 @@ pub(crate) mod registry;
 
 use absence::Absence;
 use ahead::Ahead;
+use clock::Clock;
 use decide::{Accepted, Counts, Decision, View};
 use expiry::Expiry;
 use registry::Verdict;
@@ -78,6 +81,7 @@ pub struct Sequencer {
     counts: Counts,
     /// The monotonic clock at this step, in microseconds.
     now_us: u64,
+    clock: Clock,
     expiry: Expiry,
     absence: Absence,
     /// What absences have led to, and is not decided yet.
@@ -100,6 +104,8 @@ pub struct Parts {
     pub room: Arc<Room>,
     /// Read: which members are there.
     pub presence: Arc<Presence>,
+    /// Told when the clock jumps.
+    pub notices: Arc<Notices>,
     /// What a frame may have, in bytes.
     pub frame_bytes_max: usize,
     /// See [`crate::settings::Settings::answers_bytes`].
@@ -131,7 +137,8 @@ impl Sequencer {
         let counts = Counts::of(&applied, parts.answers_bytes);
         drop(applied);
         let (absence, expiry) = (Absence::new(parts.presence.clone()), Expiry::default());
-        Self { parts, ahead: Ahead::default(), next, counts, now_us: 0, expiry, absence, overdue: VecDeque::new() }
+        let (ahead, clock, overdue) = (Ahead::default(), Clock::default(), VecDeque::new());
+        Self { parts, ahead, next, counts, now_us: 0, clock, expiry, absence, overdue }
     }
 
     /// The next request that is still wanted; appends only while there is room for them.
@@ -244,7 +251,7 @@ impl Sequencer {
     fn check_frame(&self, ops: &[Op], what: Sized) -> Result<(), Refusal> {
         let actual = FRAME_HEADER_BYTES + ops.iter().map(Op::encoded_bytes).sum::<usize>();
         let limit = self.parts.frame_bytes_max;
-        if actual <= limit {
+        if actual <= limit || cfg!(bug = "frame_unbounded") {
             return Ok(());
         }
         Err(Refusal::TooLarge { what, batch: None, limit: limit as u64, actual: actual as u64 })
@@ -351,8 +358,10 @@ impl Sequencer {
                 Op::ProducerExpire(producer) => {
                     self.expiry.forget(*producer);
                     self.counts.producers -= 1;
-                    let applied = self.parts.applied.read();
-                    self.ahead.forget_producer(&applied, *producer, lsn);
+                    if !cfg!(bug = "expiry_unseen") {
+                        let applied = self.parts.applied.read();
+                        self.ahead.forget_producer(&applied, *producer, lsn);
+                    }
                 }
                 // Lanes and answers of an append are remembered with it.
                 Op::Batch(_) | Op::Stamp(_) => {}
@@ -465,6 +474,9 @@ impl Stage for Sequencer {
             return self.drain();
         }
         // The frame carries the time that it was given here: the clock, but never below the frame before.
+        if let Some(jump) = self.clock.look(now, self.next.time_us) {
+            self.parts.notices.push(jump);
+        }
         self.next.time_us = self.next.time_us.max(now.wall_us);
         self.now_us = now.mono_us;
         self.expiry.start(&self.parts.applied.read(), now.mono_us, self.next.time_us);
