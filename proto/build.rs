@@ -6,11 +6,12 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet, field_descriptor_proto::Type};
 use tonic_prost_build::{Builder, Config};
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "tillroll/v1/record.proto",
     "tillroll/v1/log_service.proto",
     "tillroll/v1/topic_service.proto",
     "tillroll/v1/group_service.proto",
+    "tillroll/v1/operator_service.proto",
 ];
 
 /// Fields that a server takes as the bytes that came: what is in them is

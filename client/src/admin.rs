@@ -1,10 +1,12 @@
-//! Topics and the server: making, describing, deleting, looking up.
+//! Topics, producers and the server: making, describing, deleting, looking up.
+
+use std::time::Duration;
 
 use tillroll_proto::v1;
 
-use crate::{Client, Compression, Error, Position, ServerInfo};
+use crate::{Client, Compression, Error, Position, ServerInfo, ServerStatus};
 
-/// Topics of one page of a listing.
+/// Topics or producers of one page of a listing.
 const PAGE: u32 = 1_000;
 
 /// Makes, describes and deletes topics. Every change is durable when the call
@@ -158,6 +160,40 @@ impl TopicInfo {
     }
 }
 
+/// A producer that the server keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProducerInfo {
+    /// Its name, or the id that the server gave it.
+    pub name: String,
+    /// The epoch that counts: every older one is fenced.
+    pub epoch: u64,
+    /// The sequence that its next append has.
+    pub next_sequence: u64,
+    /// Records that were ever accepted from it.
+    pub accepted_records: u64,
+    /// How long it may be idle before it is forgotten; none: it is kept.
+    pub idle_expiry: Option<Duration>,
+    /// When it was registered or appended last, in microseconds since 1970 UTC.
+    pub last_append_time_us: i64,
+    /// Answers that are remembered for its retries.
+    pub remembered_answers: u64,
+}
+
+impl ProducerInfo {
+    fn from_wire(wire: v1::Producer) -> Self {
+        Self {
+            name: wire.producer_id,
+            epoch: wire.epoch,
+            next_sequence: wire.next_sequence,
+            accepted_records: wire.accepted_records,
+            idle_expiry: Some(wire.idle_expiry_ms).filter(|ms| *ms > 0).map(Duration::from_millis),
+            last_append_time_us: wire.last_append_time_us,
+            remembered_answers: wire.remembered_answers,
+        }
+    }
+}
+
 impl Admin {
     pub(crate) fn new(client: Client) -> Self {
         Self { client }
@@ -264,11 +300,51 @@ impl Admin {
         }
     }
 
+    /// Every producer whose name begins with `prefix`, by name.
+    pub async fn list_producers(&self, prefix: &str) -> Result<Vec<ProducerInfo>, Error> {
+        let mut producers = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let request = v1::ListProducersRequest {
+                name_prefix: prefix.to_owned(),
+                page_size: PAGE,
+                page_token: page_token.clone(),
+            };
+            let answer = self.client.control().list_producers(request).await;
+            let page = answer.map_err(|status| Error::from_status("list producers", &status))?.into_inner();
+            producers.extend(page.producers.into_iter().map(ProducerInfo::from_wire));
+            page_token = next_page(&page_token, page.next_page_token)?;
+            if page_token.is_empty() {
+                return Ok(producers);
+            }
+        }
+    }
+
+    /// Deletes a producer: what it still sends is refused, and a retry of an
+    /// append that was not answered yet is a new append. With `expected_epoch`
+    /// only if nobody has registered it since.
+    ///
+    /// **Errors**: `NotFound` (`PRODUCER_UNKNOWN`), `Conflict`
+    /// (`PRODUCER_FENCED`) when its epoch is another one.
+    pub async fn delete_producer(&self, name: &str, expected_epoch: Option<u64>) -> Result<(), Error> {
+        let request = v1::DeleteProducerRequest { producer_id: name.to_owned(), expected_epoch };
+        let answer = self.client.control().delete_producer(request).await;
+        let context = format!("delete producer {name}");
+        answer.map(drop).map_err(|status| Error::from_status(&context, &status))
+    }
+
     /// What the server says of itself now.
     pub async fn server_info(&self) -> Result<ServerInfo, Error> {
         let answer = self.client.control().get_server(v1::GetServerRequest {}).await;
         let answer = answer.map_err(|status| Error::from_status("ask the server", &status))?;
         Ok(ServerInfo::from_wire(answer.into_inner()))
+    }
+
+    /// Whether the server takes writes, and how much of each limit is in use.
+    pub async fn server_status(&self) -> Result<ServerStatus, Error> {
+        let answer = self.client.operator().get_status(v1::GetStatusRequest {}).await;
+        let answer = answer.map_err(|status| Error::from_status("ask for the status", &status))?;
+        Ok(ServerStatus::from_wire(answer.into_inner()))
     }
 }
 

@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use tillroll_proto::v1::{
     self, group_service_client::GroupServiceClient, log_service_client::LogServiceClient,
-    topic_service_client::TopicServiceClient,
+    operator_service_client::OperatorServiceClient, topic_service_client::TopicServiceClient,
 };
 use tonic::{
     Code,
@@ -41,6 +41,7 @@ struct Inner {
     control: LogServiceClient<Channel>,
     topics: TopicServiceClient<Channel>,
     groups: GroupServiceClient<Channel>,
+    operator: OperatorServiceClient<Channel>,
     consumes: GroupServiceClient<Channel>,
     server: ServerInfo,
 }
@@ -140,6 +141,10 @@ impl Client {
         self.inner.topics.clone()
     }
 
+    pub(crate) fn operator(&self) -> OperatorServiceClient<Channel> {
+        self.inner.operator.clone()
+    }
+
     pub(crate) fn group_calls(&self) -> GroupServiceClient<Channel> {
         self.inner.groups.clone()
     }
@@ -183,6 +188,7 @@ impl ClientBuilder {
                 reads: log(endpoint.connect_lazy()),
                 topics: TopicServiceClient::new(control.clone()).max_decoding_message_size(DECODED_MESSAGE_BYTES_MAX),
                 groups: GroupServiceClient::new(control.clone()).max_decoding_message_size(DECODED_MESSAGE_BYTES_MAX),
+                operator: OperatorServiceClient::new(control.clone()),
                 consumes: GroupServiceClient::new(endpoint.connect_lazy())
                     .max_decoding_message_size(DECODED_MESSAGE_BYTES_MAX),
                 control: log(control),

@@ -14,8 +14,10 @@ pub use told::{Assignment, CursorInfo, CursorMove, Finding, GroupExplanation, Gr
 
 use crate::{Client, Error, admin::next_page};
 
-/// Groups of one page of a listing. Each comes with all its members and cursors.
+/// Groups of one page of a listing. Each comes with its members and its first cursors.
 const PAGE: u32 = 25;
+/// Cursors of one page of a group that has many.
+const CURSORS_PAGE: u32 = 1_000;
 
 /// Makes, describes, changes and deletes consumer groups, and moves their
 /// cursors. Every change is durable when the call returns.
@@ -59,7 +61,7 @@ impl Groups {
         let request = v1::CreateGroupRequest { name, config: Some(options.into_wire()?) };
         let answer = self.client.group_calls().create_group(request).await;
         let answer = answer.map_err(|status| Error::from_status(&context, &status))?.into_inner();
-        Ok((GroupInfo::from_wire(answer.group)?, answer.created))
+        Ok((self.whole(answer.group).await?, answer.created))
     }
 
     /// Describes a group with its members and cursors.
@@ -72,7 +74,36 @@ impl Groups {
         let request = v1::GetGroupRequest { name: name.to_owned() };
         let answer = self.client.group_calls().get_group(request).await;
         let answer = answer.map_err(|status| Error::from_status(&format!("look up group {name}"), &status))?;
-        GroupInfo::from_wire(answer.into_inner().group)
+        self.whole(answer.into_inner().group).await
+    }
+
+    /// A group with all its cursors: large ones come in pages.
+    async fn whole(&self, wire: Option<v1::Group>) -> Result<GroupInfo, Error> {
+        let has_more = wire.as_ref().is_some_and(|group| group.has_more_cursors);
+        let mut group = GroupInfo::from_wire(wire)?;
+        if has_more {
+            group.hold(self.cursors(&group.name).await?);
+        }
+        Ok(group)
+    }
+
+    async fn cursors(&self, group: &str) -> Result<Vec<v1::Cursor>, Error> {
+        let (mut cursors, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let request = v1::ListCursorsRequest {
+                group: group.to_owned(),
+                page_size: CURSORS_PAGE,
+                page_token: page_token.clone(),
+            };
+            let answer = self.client.group_calls().list_cursors(request).await;
+            let context = format!("list cursors of group {group}");
+            let page = answer.map_err(|status| Error::from_status(&context, &status))?.into_inner();
+            cursors.extend(page.cursors);
+            page_token = next_page(&page_token, page.next_page_token)?;
+            if page_token.is_empty() {
+                return Ok(cursors);
+            }
+        }
     }
 
     /// Every group by name, with members and cursors; only those that read
@@ -86,7 +117,7 @@ impl Groups {
             let answer = self.client.group_calls().list_groups(request).await;
             let page = answer.map_err(|status| Error::from_status("list groups", &status))?.into_inner();
             for group in page.groups {
-                groups.push(GroupInfo::from_wire(Some(group))?);
+                groups.push(self.whole(Some(group)).await?);
             }
             page_token = next_page(&page_token, page.next_page_token)?;
             if page_token.is_empty() {
@@ -129,7 +160,7 @@ impl Groups {
     async fn change(&self, context: &str, request: v1::UpdateGroupRequest) -> Result<GroupInfo, Error> {
         let answer = self.client.group_calls().update_group(request).await;
         let answer = answer.map_err(|status| Error::from_status(context, &status))?;
-        GroupInfo::from_wire(answer.into_inner().group)
+        self.whole(answer.into_inner().group).await
     }
 
     /// Deletes a group with its cursors: where it stood is forgotten.

@@ -45,6 +45,7 @@ mod retry;
 #[doc(hidden)]
 pub mod channel;
 mod server;
+mod status;
 mod client;
 mod append;
 mod session;
@@ -58,7 +59,7 @@ pub mod processor;
 #[cfg(feature = "saga")]
 pub mod saga;
 
-pub use admin::{Admin, PartitionInfo, Segment, TopicInfo, TopicOptions};
+pub use admin::{Admin, PartitionInfo, ProducerInfo, Segment, TopicInfo, TopicOptions};
 pub use append::{Append, Appended, AppendedBatch, Durability, PastAppend, ProducerIdentity, Stamp};
 pub use batch::{BatchWriter, Compression, EncodedBatch};
 pub use client::{Client, ClientBuilder};
@@ -76,3 +77,4 @@ pub use reader::{Event, Position, ReadBatch, Reader, ReaderBuilder, Received};
 pub use record::Record;
 pub use server::{Limits, ServerInfo};
 pub use session::{AppendSession, SessionOutcome, SessionOutcomes, SessionSender};
+pub use status::{MemoryBudget, ServerStatus, WriteState};

@@ -267,6 +267,8 @@ impl Engine {
         let parts = &self.parts;
         let applied = parts.applied.read();
         let (topics, producers) = (applied.topic_names.len() as u64, applied.producers.len() as u64);
+        let (partitions, groups) = (applied.sums.partitions, applied.groups.len() as u64);
+        let answer_bytes = applied.sums.answer_bytes;
         drop(applied);
         let fullness = parts.pool.fullness();
         let stored = parts.tail.lanes().iter().map(|(_, lane)| stored_bytes(lane)).sum();
@@ -277,15 +279,37 @@ impl Engine {
             published: parts.marks.published.get(),
             checkpointed: parts.marks.checkpointed.get(),
             topics,
+            partitions,
             producers,
+            groups,
             tail_bytes: parts.tail.pinned_bytes(),
+            tail_bytes_max: parts.settings.tail_bytes,
+            in_flight_bytes: self.budget.bytes(),
+            in_flight_bytes_max: self.budget.bytes_max(),
+            answer_bytes,
+            answer_bytes_max: parts.settings.answers_bytes,
             journal_files: fullness.used.into(),
             journal_files_max: fullness.files_max.into(),
             stored_bytes: stored,
             free_bytes: parts.disk.space().ok().map(|space| space.free),
+            needed_bytes: parts.room.needed_bytes(parts.tail.pinned_bytes()),
             syncs: parts.syncs.load(Ordering::Relaxed),
             poisoned: parts.poison.first().map(|poisoned| poisoned.to_string()),
         }
+    }
+
+    /// Why an append would be refused now whatever is in it: the disk or the journal is full, or writes are off.
+    pub fn write_refusal(&self) -> Option<Refusal> {
+        let parts = &self.parts;
+        if let Err(refusal) = self.check_open() {
+            return Some(refusal);
+        }
+        let fullness = parts.pool.fullness();
+        if fullness.refuses_appends() {
+            let (files, limit) = (u64::from(fullness.used), u64::from(fullness.files_max));
+            return Some(Refusal::JournalFull { files, limit });
+        }
+        parts.room.check(parts.env.mono_us(), parts.tail.pinned_bytes()).err()
     }
 
     /// New writes are refused from here on; those in flight are answered.

@@ -349,10 +349,24 @@ pub struct Status {
     pub checkpointed: Lsn,
     /// Topics that are alive.
     pub topics: u64,
+    /// Partitions of all topics, those being deleted included.
+    pub partitions: u64,
     /// Registered producers.
     pub producers: u64,
-    /// Bytes pinned by published batches in memory.
+    /// Consumer groups.
+    pub groups: u64,
+    /// Bytes pinned by published batches in memory, of `tail_bytes_max`.
     pub tail_bytes: u64,
+    /// See `tail_bytes`.
+    pub tail_bytes_max: u64,
+    /// Bytes of appends that are admitted and not answered, of `in_flight_bytes_max`.
+    pub in_flight_bytes: u64,
+    /// See `in_flight_bytes`.
+    pub in_flight_bytes_max: u64,
+    /// Bytes of answers that are remembered for retries, of `answer_bytes_max`.
+    pub answer_bytes: u64,
+    /// See `answer_bytes`.
+    pub answer_bytes_max: u64,
     /// Journal files in use, of `journal_files_max`.
     pub journal_files: u64,
     /// See `journal_files`.
@@ -361,6 +375,8 @@ pub struct Status {
     pub stored_bytes: u64,
     /// Free bytes on the file system, when it could be asked.
     pub free_bytes: Option<u64>,
+    /// Free bytes below which appends are refused.
+    pub needed_bytes: u64,
     /// Syncs of the journal since the start.
     pub syncs: u64,
     /// Why writes are off, when they are.

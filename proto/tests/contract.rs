@@ -14,7 +14,7 @@ fn descriptors_list_every_service_and_import() {
     let set = descriptors();
     let services: Vec<String> =
         set.file.iter().flat_map(|file| file.service.iter().map(|service| service.name().to_owned())).collect();
-    for service in ["LogService", "TopicService", "GroupService"] {
+    for service in ["LogService", "TopicService", "GroupService", "OperatorService"] {
         assert!(services.iter().any(|name| name == service), "{service} is missing: {services:?}");
     }
     let files: Vec<&str> = set.file.iter().map(prost_types::FileDescriptorProto::name).collect();

@@ -93,6 +93,7 @@ fn a_group_is_told_whole() {
         pause_reason: "gateway down".into(),
         members: vec![member],
         cursors: vec![cursor(0, 5, 900, ""), cursor(1, 2, 1_200, "mailer-0")],
+        has_more_cursors: false,
     };
     let told = GroupInfo::from_wire(Some(wire.clone())).expect("known");
     assert_eq!((told.name.as_str(), told.etag.as_str()), ("mailer", "3"));

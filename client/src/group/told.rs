@@ -148,6 +148,22 @@ impl GroupInfo {
         self.cursors.iter().map(|cursor| cursor.lag_ms).max().unwrap_or(0)
     }
 
+    /// Takes all cursors instead of the first ones, and what members hold with them.
+    pub(super) fn hold(&mut self, cursors: Vec<v1::Cursor>) {
+        self.members.iter_mut().for_each(|member| member.assignments.clear());
+        for cursor in &cursors {
+            if let Some(holder) = self.members.iter_mut().find(|member| member.member_id == cursor.holder) {
+                holder.assignments.push(Assignment {
+                    topic: cursor.topic.clone(),
+                    partition: cursor.partition,
+                    assignment_epoch: cursor.assignment_epoch,
+                    next_offset: cursor.next_offset,
+                });
+            }
+        }
+        self.cursors = cursors.into_iter().map(CursorInfo::from_wire).collect();
+    }
+
     pub(super) fn from_wire(wire: Option<v1::Group>) -> Result<Self, Error> {
         let wire = wire.ok_or_else(|| Error::protocol("an answer without its group"))?;
         let config = wire.config.ok_or_else(|| Error::protocol("a group without its settings"))?;

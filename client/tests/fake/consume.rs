@@ -300,6 +300,13 @@ impl GroupService for Fake {
         Ok(Response::new(v1::GetGroupResponse { group }))
     }
 
+    async fn list_cursors(
+        &self,
+        _: Request<v1::ListCursorsRequest>,
+    ) -> Result<Response<v1::ListCursorsResponse>, Status> {
+        not_served()
+    }
+
     async fn list_groups(&self, _: Request<v1::ListGroupsRequest>) -> Result<Response<v1::ListGroupsResponse>, Status> {
         not_served()
     }

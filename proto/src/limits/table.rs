@@ -94,6 +94,8 @@ pub static ROWS: &[Row] = &[
     text("CreateGroupRequest", "name", NAME),
     texts("GroupConfig", "topics", GROUP_TOPICS, NAME),
     text("GetGroupRequest", "name", NAME),
+    text("ListCursorsRequest", "group", NAME),
+    text("ListCursorsRequest", "page_token", SHORT),
     text("ListGroupsRequest", "page_token", NAME),
     text("ListGroupsRequest", "topic", NAME),
     text("UpdateGroupRequest", "name", NAME),

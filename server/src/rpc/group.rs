@@ -1,20 +1,14 @@
 //! `GroupService`: consumer groups, their cursors, and where they stand.
 
-use std::sync::Arc;
-
 use tillroll_engine::{
     engine::Engine,
     error::Refusal,
     group::{BelowHead, GroupChange, GroupConfig, Mode, NewGroup, Rule, SetCursors},
-    id::{Lane, Offset, Partition},
+    id::{Lane, Partition},
     limits,
     request::Start,
-    table::group::{CursorRow, GroupRow},
 };
-use tillroll_proto::{
-    raw::group_service_server::GroupService,
-    v1::{self, start_position::At},
-};
+use tillroll_proto::{raw::group_service_server::GroupService, v1};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -29,6 +23,7 @@ use crate::{
 };
 
 mod explain;
+mod page;
 
 /// What is kept of a client's name for itself.
 const CLIENT_BYTES_MAX: usize = 256;
@@ -51,7 +46,7 @@ impl Groups {
     async fn described(&self, name: &str) -> Result<v1::Group, Status> {
         let row = self.engine.group(name).map_err(|refusal| of_refusal(&refusal).status())?;
         let engine = self.engine.clone();
-        Ok(blocking(move || group(&engine, &row)).await?)
+        Ok(blocking(move || page::whole(&engine, &row)).await?)
     }
 
     async fn answered<T>(&self, answer: impl Future<Output = Result<T, Refusal>>) -> Result<T, Status> {
@@ -85,15 +80,23 @@ impl GroupService for Groups {
     ) -> Result<Response<v1::ListGroupsResponse>, Status> {
         let v1::ListGroupsRequest { page_size, page_token, topic } = request.into_inner();
         let size = super::topic::page_size(page_size)?;
-        let after = (!page_token.is_empty()).then_some(page_token.as_str());
-        let mut rows = self.engine.groups(after, size + 1);
-        let has_more = rows.len() > size;
-        rows.truncate(size);
-        let next_page_token = rows.last().filter(|_| has_more).map(|row| row.name.clone()).unwrap_or_default();
-        rows.retain(|row| topic.is_empty() || row.topic(&topic).is_some());
+        let after = (!page_token.is_empty()).then_some(page_token);
         let engine = self.engine.clone();
-        let groups = blocking(move || rows.iter().map(|row| group(&engine, row)).collect()).await?;
-        Ok(Response::new(v1::ListGroupsResponse { groups, next_page_token }))
+        let page = blocking(move || page::of_groups(&engine, &topic, after.as_deref(), size));
+        Ok(Response::new(page.await?))
+    }
+
+    async fn list_cursors(
+        &self,
+        request: Request<v1::ListCursorsRequest>,
+    ) -> Result<Response<v1::ListCursorsResponse>, Status> {
+        let v1::ListCursorsRequest { group, page_size, page_token } = request.into_inner();
+        let size = super::topic::page_size(page_size)?;
+        let row = self.engine.group(&group).map_err(|refusal| of_refusal(&refusal).status())?;
+        let after = page::token(&page_token)?;
+        let engine = self.engine.clone();
+        let page = blocking(move || page::of_cursors(&engine, &row, after, size));
+        Ok(Response::new(page.await?))
     }
 
     async fn update_group(
@@ -160,7 +163,7 @@ impl GroupService for Groups {
             let one = |(name, topic, partition): &(String, String, Partition)| {
                 let row = engine.group(name).ok()?;
                 let lane = Lane { topic: row.topic(topic)?, partition: *partition };
-                Some(cursor(&engine, topic, lane, row.cursors.get(&lane)?))
+                Some(page::cursor(&engine, topic, lane, row.cursors.get(&lane)?))
             };
             moved.iter().filter_map(one).collect()
         });
@@ -276,83 +279,4 @@ fn new_group(name: String, config: Option<v1::GroupConfig>) -> Result<NewGroup, 
             drain_ms: or(config.drain_ms, limits::DRAIN_MS),
         },
     })
-}
-
-fn group(engine: &Engine, row: &Arc<GroupRow>) -> v1::Group {
-    let name_of = |lane: &Lane| row.topics.iter().find(|(id, _)| *id == lane.topic).map(|(_, name)| name.as_str());
-    let cursors = row.cursors.iter().map(|(lane, at)| cursor(engine, name_of(lane).unwrap_or_default(), *lane, at));
-    let members = row.members.iter().map(|(id, member)| v1::Member {
-        member_id: id.clone(),
-        instance_id: member.instance.clone(),
-        client: member.client.clone(),
-        joined_time_us: member.joined_us,
-        connected: engine.is_here(&(row.id, id.clone(), member.instance.clone())),
-        assignments: row
-            .cursors
-            .iter()
-            .filter(|(_, at)| at.holder.as_ref() == Some(id))
-            .map(|(lane, at)| v1::Assignment {
-                topic: name_of(lane).unwrap_or_default().to_owned(),
-                partition: lane.partition.0,
-                assignment_epoch: at.epoch,
-                next_offset: at.next.0,
-            })
-            .collect(),
-    });
-    v1::Group {
-        name: row.name.clone(),
-        config: Some(config(row)),
-        etag: row.version.to_string(),
-        paused: row.paused.is_some(),
-        pause_reason: row.paused.clone().unwrap_or_default(),
-        members: members.collect(),
-        cursors: cursors.collect(),
-    }
-}
-
-fn config(row: &GroupRow) -> v1::GroupConfig {
-    let config = &row.config;
-    let at = match config.start {
-        Start::Earliest => At::Earliest(true),
-        Start::Latest => At::Latest(true),
-        Start::Offset(offset) => At::Offset(offset.0),
-        Start::AppendTime(time_us) => At::AppendTimeUs(time_us),
-        Start::Last(count) => At::LastRecords(count),
-    };
-    v1::GroupConfig {
-        topics: row.topics.iter().map(|(_, name)| name.clone()).collect(),
-        mode: config.mode as i32,
-        rule: config.rule.map_or(0, |rule| rule as i32),
-        start: Some(v1::StartPosition { at: Some(at) }),
-        below_head: config.below_head as i32,
-        session_ms: config.session_ms,
-        drain_ms: config.drain_ms,
-    }
-}
-
-fn cursor(engine: &Engine, topic: &str, lane: Lane, at: &CursorRow) -> v1::Cursor {
-    let end = engine.extent(lane).map_or(at.next, |extent| extent.end);
-    v1::Cursor {
-        topic: topic.to_owned(),
-        partition: lane.partition.0,
-        next_offset: at.next.0,
-        lag_records: end.0.saturating_sub(at.next.0),
-        lag_ms: if end > at.next { waiting_ms(engine, lane, at.next) } else { 0 },
-        metadata: at.metadata.clone(),
-        committed_time_us: at.committed_us,
-        holder: at.holder.clone().unwrap_or_default(),
-    }
-}
-
-/// How long the record at an offset has been there; 0 when it cannot be read.
-fn waiting_ms(engine: &Engine, lane: Lane, next: Offset) -> u64 {
-    let Ok(answer) = engine.read(lane, next, 1) else { return 0 };
-    let Some(chunk) = answer.chunks.first() else { return 0 };
-    let mut first = chunk.base;
-    let run = chunk.times.iter().find(|run| {
-        first = first.plus(run.record_count.into());
-        next < first
-    });
-    let since = run.map_or(0, |run| engine.env().wall_us().saturating_sub(run.append_time_us));
-    u64::try_from(since / 1_000).unwrap_or(0)
 }

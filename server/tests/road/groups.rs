@@ -270,3 +270,45 @@ async fn a_group_is_paused_changed_and_deleted_by_whoever_looked_at_it_last() {
     let unread = client.reader("orders").from_group("mailer").open().await.expect_err("it reads something else");
     assert_eq!((unread.kind(), unread.reason()), (ErrorKind::InvalidInput, Some(reason::START_REQUIRED)));
 }
+
+/// A generic client takes 4 MiB: what is larger comes in pages, and the SDK puts it together again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_of_many_partitions_come_in_answers_that_any_client_takes() {
+    use tillroll_proto::v1::{self, group_service_client::GroupServiceClient};
+    const GROUPS: usize = 4;
+    const TOPICS: usize = 12;
+    let broker = Broker::start();
+    let client = broker.topic("orders", 1).await;
+    let mut topics = Vec::new();
+    for number in 0..TOPICS {
+        let name = format!("{number:03}-{}", "long".repeat(31));
+        let options = tillroll_client::TopicOptions::default().partitions(1_024);
+        client.admin().create_topic(&name, options).await.expect("a topic");
+        topics.push(name);
+    }
+    for number in 0..GROUPS {
+        let options = GroupOptions::new(topics.clone(), GroupMode::Manual, Position::Earliest);
+        let (made, _) = client.groups().create(format!("group-{number}"), options).await.expect("a group");
+        assert_eq!(made.cursors.len(), TOPICS * 1_024);
+    }
+    let all = client.groups().list(None).await.expect("listed");
+    assert_eq!(all.iter().map(|group| group.cursors.len()).collect::<Vec<_>>(), [TOPICS * 1_024; GROUPS]);
+
+    let channel = tonic::transport::Channel::from_shared(format!("http://{}", broker.address())).expect("a URL");
+    let mut generic = GroupServiceClient::new(channel.connect().await.expect("served"));
+    let (mut names, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let page = generic.list_groups(v1::ListGroupsRequest { page_token, ..v1::ListGroupsRequest::default() }).await;
+        let page = page.expect("small enough").into_inner();
+        assert!(page.groups.iter().all(|group| group.has_more_cursors && group.cursors.len() <= 256));
+        names.extend(page.groups.into_iter().map(|group| group.name));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(names, (0..GROUPS).map(|number| format!("group-{number}")).collect::<Vec<_>>());
+    let wrong = v1::ListCursorsRequest { group: "group-0".into(), page_token: "x".into(), page_size: 0 };
+    let refused = generic.list_cursors(wrong).await.expect_err("not from an answer");
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+}
