@@ -11,8 +11,8 @@ pub const FRAME_BYTES: u32 = 256 << 10;
 /// Flow control window of a stream: what may come of it that nobody takes. More does not help.
 pub const WINDOW_BYTES: u32 = 2 << 20;
 /// Flow control window of a connection: all that HTTP/2 has. A stream that nobody polls keeps its own window full, and
-/// would take the connection's from its siblings if that were not larger than what all streams of a connection may hold:
-/// 1,023 of them, and servers take 1,024 at most. What is held in memory is bounded by the windows of the streams.
+/// would take the connection's from its siblings if that were not larger than what all streams of a connection may
+/// hold: 1,023 of them, and servers take 1,024 at most. Memory is bounded by the windows of the streams.
 pub const CONNECTION_WINDOW_BYTES: u32 = (1 << 31) - 1;
 /// The largest message taken from a server.
 pub const DECODED_MESSAGE_BYTES_MAX: usize = 16 << 20;

@@ -380,7 +380,7 @@ fn hint_for(reason: &str, metadata: &BTreeMap<String, String>) -> Option<String>
         reason::READ_FAILED => "try again; when it lasts, check the server's disk".into(),
         reason::DATA_DAMAGED => "restore the file, or name a start behind the damage".into(),
         reason::PRODUCERS_FULL => {
-            "delete producers that nobody needs (DeleteProducer), or give a --producer name that is known already; \
+            "delete producers that nobody needs (tillroll producer delete), or use a name that is known already; \
              nameless ones are forgotten when they were idle"
                 .into()
         }

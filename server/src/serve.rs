@@ -1,12 +1,12 @@
 //! The server: services on a socket, and an end that is bounded.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use tillroll_engine::engine::Engine;
 use tillroll_proto::raw::{
     group_service_server::GroupServiceServer, log_service_server::LogServiceServer,
-    topic_service_server::TopicServiceServer,
+    operator_service_server::OperatorServiceServer, topic_service_server::TopicServiceServer,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -18,9 +18,13 @@ use crate::{
     calls::Calls,
     channel,
     connections::{Connection, Connections},
-    rpc::{Groups, Log, Topics, Worded},
+    rpc::{Groups, Log, Operator, Topics, Worded, announce},
 };
 
+/// What health checks of writes ask for: NOT_SERVING while every append would be refused.
+pub const WRITES: &str = "tillroll.v1.LogService/Append";
+/// How often it is looked whether writes are on.
+const WRITES_LOOK: Duration = Duration::from_secs(1);
 /// How long connections that were cut may take to notice it.
 const CUT: Duration = Duration::from_secs(1);
 
@@ -33,11 +37,18 @@ pub struct ServerSettings {
     pub drain: Duration,
     /// Serve reflection, for tools like `buf curl`.
     pub reflection: bool,
+    /// The data directory, for the status alone.
+    pub data_directory: PathBuf,
 }
 
 impl Default for ServerSettings {
     fn default() -> Self {
-        Self { connections_max: 2_048, drain: Duration::from_secs(10), reflection: true }
+        Self {
+            connections_max: 2_048,
+            drain: Duration::from_secs(10),
+            reflection: true,
+            data_directory: PathBuf::new(),
+        }
     }
 }
 
@@ -67,6 +78,11 @@ impl Server {
         self.listener.local_addr()
     }
 
+    /// Logs how much memory clients can take at most, and for what.
+    pub fn announce(&self) {
+        announce(&self.engine, self.settings.connections_max);
+    }
+
     /// Serves until `stop`; then takes no new call, ends streams, and gives calls in flight `drain` to end. Whatever is
     /// still open behind that is cut.
     ///
@@ -80,17 +96,22 @@ impl Server {
             .max_encoding_message_size(channel::RESPONSE_BYTES_MAX);
         let topics = TopicServiceServer::new(Topics::new(self.engine.clone()))
             .max_decoding_message_size(channel::REQUEST_BYTES_MAX);
-        let groups = GroupServiceServer::new(Groups::new(self.engine, stop.clone()))
+        let groups = GroupServiceServer::new(Groups::new(self.engine.clone(), stop.clone()))
             .max_decoding_message_size(channel::REQUEST_BYTES_MAX);
+        let connections = Connections::new(self.settings.connections_max);
+        let operator = Operator::new(self.engine.clone(), &self.settings.data_directory, connections.clone());
+        let operator = OperatorServiceServer::new(operator);
         health_reporter.set_serving::<LogServiceServer<Log>>().await;
         health_reporter.set_serving::<TopicServiceServer<Topics>>().await;
         health_reporter.set_serving::<GroupServiceServer<Groups>>().await;
-        let mut routes = Routes::new(health).add_service(log).add_service(topics).add_service(groups);
+        health_reporter.set_serving::<OperatorServiceServer<Operator>>().await;
+        let mut routes =
+            Routes::new(health).add_service(log).add_service(topics).add_service(groups).add_service(operator);
         if self.settings.reflection {
             routes = routes.add_service(reflect().build_v1()?).add_service(reflect().build_v1alpha()?);
         }
-        let connections = Connections::new(self.settings.connections_max);
         let watch = tokio::spawn(connections.clone().watch());
+        let writes = tokio::spawn(tell_of_writes(self.engine, health_reporter.clone()));
         let (services, open) = (Worded::new(routes.prepare()), TaskTracker::new());
         let mut accept = Accept::new(self.listener, connections.clone());
         loop {
@@ -101,6 +122,7 @@ impl Server {
             open.spawn(serve_one(stream, connection, services.clone(), stop.clone()));
         }
         drop(accept);
+        writes.abort();
         leave(health_reporter).await;
         open.close();
         if tokio::time::timeout(self.settings.drain, open.wait()).await.is_err() {
@@ -143,15 +165,34 @@ fn reflect() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
+/// Keeps the health of [`WRITES`]: reads go on when writes are off, so this is not the health of the whole service.
+async fn tell_of_writes(engine: Engine, reporter: HealthReporter) {
+    let mut looks = tokio::time::interval(WRITES_LOOK);
+    loop {
+        looks.tick().await;
+        let refused = engine.write_refusal().is_some();
+        let status = if refused { ServingStatus::NotServing } else { ServingStatus::Serving };
+        reporter.set_service_status(WRITES, status).await;
+    }
+}
+
 /// Whoever balances load learns it before the connections go; then their streams end, so that none holds up the stop.
 async fn leave(mut reporter: HealthReporter) {
     reporter.set_not_serving::<LogServiceServer<Log>>().await;
     reporter.set_not_serving::<TopicServiceServer<Topics>>().await;
     reporter.set_not_serving::<GroupServiceServer<Groups>>().await;
+    reporter.set_not_serving::<OperatorServiceServer<Operator>>().await;
+    reporter.set_service_status(WRITES, ServingStatus::NotServing).await;
     reporter.set_service_status("", ServingStatus::NotServing).await;
     // A stream still gives out the last status when its sender is gone.
-    let served =
-        [LogServiceServer::<Log>::NAME, TopicServiceServer::<Topics>::NAME, GroupServiceServer::<Groups>::NAME, ""];
+    let served = [
+        LogServiceServer::<Log>::NAME,
+        TopicServiceServer::<Topics>::NAME,
+        GroupServiceServer::<Groups>::NAME,
+        OperatorServiceServer::<Operator>::NAME,
+        WRITES,
+        "",
+    ];
     for service in served {
         reporter.clear_service_status(service).await;
     }

@@ -30,8 +30,9 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEARTBEAT_MS_DEFAULT: u32 = 10_000;
 /// Requests that wait for the connection.
 const REQUESTS_MAX: usize = 256;
-/// How often a member that holds nothing looks whether its group still has a topic, and how long it waits for the answer.
+/// How often a member that holds nothing looks whether its group still has a topic.
 const CHECK_EVERY: Duration = Duration::from_secs(30);
+/// How long it waits for the answer.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long commits pause when the server says "not now".
 const COMMIT_PAUSE: Duration = Duration::from_millis(200);

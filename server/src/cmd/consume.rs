@@ -1,5 +1,5 @@
-//! `tillroll consume`: a member of a group that prints what it gets, and commits it when it is printed. [`unread`] knows
-//! what cannot be read up to its end.
+//! `tillroll consume`: a member of a group that prints what it gets, and commits it when it is printed. [`unread`]
+//! knows what cannot be read up to its end.
 
 mod unread;
 
@@ -73,6 +73,8 @@ pub(crate) struct Consume {
     raw: bool,
 }
 
+/// How long a member that is told to end waits for its joining, which may be done already.
+const JOINING: Duration = Duration::from_secs(2);
 /// How long nothing has come before it is looked up why, the first time and then again and again.
 const QUIET: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 /// What became of a topic.
@@ -98,9 +100,15 @@ pub(crate) async fn run(consume: Consume, out: Out) -> Result<(), Failure> {
     let builder = client.consumer(&consume.group);
     let builder = consume.member.iter().fold(builder, ConsumerBuilder::member);
     let mut signals = Signals::new()?;
+    let mut opening = std::pin::pin!(builder.open());
     let mut consumer = tokio::select! {
-        opened = builder.open() => opened?,
-        signal = signals.next() => std::process::exit(128 + signal),
+        opened = opening.as_mut() => opened?,
+        signal = signals.next() => {
+            // It may have joined by now: a member that goes without a word holds up the others.
+            let Ok(joined) = tokio::time::timeout(JOINING, opening).await else { std::process::exit(128 + signal) };
+            joined?.close().await?;
+            return ended(stopped_by(signal));
+        }
     };
     let done = tokio::select! {
         done = print(&consume, &client, &mut consumer, (&mut printer, out)) => done,
@@ -127,6 +135,10 @@ pub(crate) async fn run(consume: Consume, out: Out) -> Result<(), Failure> {
     left?;
     let records = printer.end()?;
     out.say(format!("{} printed and committed", counted(records, "record")));
+    ended(code)
+}
+
+fn ended(code: Code) -> Result<(), Failure> {
     if code == Code::Ok { Ok(()) } else { Err(Failure::silent(code)) }
 }
 

@@ -68,7 +68,8 @@ mod tests {
         let wild = "a\x1b[2J\x07\u{9b}\x7f\nforged\u{202e}";
         tracing::subscriber::with_default(log, || {
             let error = std::io::Error::other(wild);
-            tracing::warn!(shown = %wild, debug = ?wild, plain = wild, error = &error as &dyn std::error::Error, "{wild}");
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(shown = %wild, debug = ?wild, plain = wild, error, "{wild}");
         });
         let said = String::from_utf8(kept.0.lock().expect("nobody panicked").clone()).expect("text");
         assert_eq!(said.chars().filter(|char| char.is_control()).collect::<String>(), "\n", "{said:?}");

@@ -12,6 +12,7 @@ mod lifetime;
 mod time;
 mod confirm;
 mod topic;
+mod producer;
 mod append;
 mod read;
 mod consume;
@@ -79,6 +80,8 @@ enum Command {
     Serve(serve::Serve),
     /// Make, list, describe and delete topics
     Topic(topic::Topic),
+    /// List and delete the producers that the broker remembers
+    Producer(producer::Producer),
     /// Append a record, a file, or standard input
     Append(append::Append),
     /// Read records, to the end or following
@@ -107,6 +110,7 @@ impl Command {
     fn connection(&mut self) -> Option<&mut Connection> {
         Some(match self {
             Self::Topic(topic) => &mut topic.connection,
+            Self::Producer(producer) => &mut producer.connection,
             Self::Append(append) => &mut append.connection,
             Self::Read(read) => &mut read.connection,
             Self::Group(group) => &mut group.connection,
@@ -204,6 +208,7 @@ impl Line {
             Some(Command::Dev(dev)) => serve::dev(&dev, out),
             Some(Command::Serve(serve)) => serve::run(&serve, out),
             Some(Command::Topic(topic)) => client(unless_interrupted(topic::run(topic, out))),
+            Some(Command::Producer(producer)) => client(unless_interrupted(producer::run(producer, out))),
             Some(Command::Append(append)) => client(append::run(append, out)),
             Some(Command::Read(read)) => client(read::run(read, out)),
             Some(Command::Group(group)) => client(unless_interrupted(group::run(group, out))),

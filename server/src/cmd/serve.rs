@@ -25,6 +25,8 @@ use crate::cmd::{
 
 /// Fewer descriptors than this are warned of.
 const DESCRIPTORS_MIN: u64 = 4_096;
+/// Threads for reads that go to the disk: more of them than a disk serves at a time only take memory.
+const BLOCKING_THREADS_MAX: usize = 64;
 /// Who may have its port, and what names another one.
 const HAS_PORT: (&str, &str) = (", perhaps a broker,", "--listen");
 
@@ -118,15 +120,18 @@ fn broker(
     tracing::info!(data = %data.display(), incarnation, frames_replayed, dropped_bytes, "opened");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(tuning.runtime_threads)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
         .enable_all()
         .build()
         .map_err(|error| Failure::io("starting the runtime", &error))?;
     let served = runtime.block_on(async {
         let signals = Signals::new()?;
-        let server = Server::bind(listen, running.engine.clone(), ServerSettings::default())
+        let settings = ServerSettings { data_directory: data.to_owned(), ..ServerSettings::default() };
+        let server = Server::bind(listen, running.engine.clone(), settings)
             .await
             .map_err(|error| Failure::listening(format!("listening on {listen}"), &error, HAS_PORT))?;
         let address = server.local_addr().map_err(|error| Failure::io("asking for the address", &error))?;
+        server.announce();
         // Others wait for this line, so it is written even when quiet.
         say(&format!("listening on {address}"));
         listening(address);
@@ -171,6 +176,7 @@ fn refused(data: &Path, error: &OpenError) -> Failure {
         OpenError::Locked => Code::Conflict,
         OpenError::Newer { .. } | OpenError::NotEmpty { .. } | OpenError::NotADirectory { .. } => Code::Refused,
         OpenError::Rotten { .. }
+        | OpenError::TablesDamaged { .. }
         | OpenError::FlushedBeyondEnd { .. }
         | OpenError::Control { .. }
         | OpenError::ControlMissing { .. }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp, civil, fmt::temporal::Pieces, tz::TimeZone};
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp, civil, fmt::temporal::Pieces, tz::TimeZone};
 
 /// What times count from.
 const EPOCH: civil::DateTime = civil::date(1970, 1, 1).at(0, 0, 0, 0);
@@ -68,10 +68,12 @@ pub(crate) fn parse_or_ago(text: &str, now: Timestamp) -> Result<i64, String> {
     }
 }
 
-/// How long something takes: `15s`, `1m 30s`, `500ms`.
+/// How long something takes: `15s`, `1m 30s`, `500ms`, `30d`. A day has 24 hours.
 pub(crate) fn span(text: &str) -> Result<Duration, String> {
-    let span = text.trim().parse::<SignedDuration>().ok().and_then(|span| Duration::try_from(span).ok());
-    span.ok_or_else(|| format!("{text:?} is no length of time; write 15s, 2m or 500ms"))
+    let span = text.trim().parse::<Span>().ok();
+    let span = span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok());
+    span.and_then(|span| Duration::try_from(span).ok())
+        .ok_or_else(|| format!("{text:?} is no length of time; write 15s, 2m or 500ms"))
 }
 
 /// As it is written, in whole milliseconds.
@@ -160,6 +162,7 @@ mod tests {
             ("1m 30s", 90_000, "1m 30s"),
             ("500ms", 500, "500ms"),
             ("2h", 7_200_000, "2h"),
+            ("30d", 2_592_000_000, "720h"),
             ("0s", 0, "0s"),
         ] {
             let span = span(text).expect(text);

@@ -29,9 +29,11 @@ mod read;
 mod consume;
 mod group;
 mod topic;
+mod operator;
 mod worded;
 
 pub use group::Groups;
+pub use operator::{Operator, announce};
 pub use topic::Topics;
 pub use worded::Worded;
 

@@ -8,7 +8,8 @@ use tillroll_proto::{
     reason::key,
     v1::{
         self, append_outcome::Result as Outcome, append_stream_response::Event as Appended,
-        log_service_client::LogServiceClient, read_response::Event, topic_service_client::TopicServiceClient,
+        log_service_client::LogServiceClient, operator_service_client::OperatorServiceClient, read_response::Event,
+        topic_service_client::TopicServiceClient,
     },
 };
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
@@ -23,6 +24,7 @@ use super::*;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 struct World {
+    url: String,
     channel: Channel,
     stop: CancellationToken,
     serving: JoinHandle<bool>,
@@ -32,18 +34,22 @@ struct World {
 
 impl World {
     async fn new(drain: Duration) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        let running = Running::start(directory.path(), Settings::default()).expect("an engine");
+        Self::with(drain, Settings::default()).await
+    }
+
+    async fn with(drain: Duration, log: Settings) -> Self {
         let settings = ServerSettings { drain, ..ServerSettings::default() };
+        let directory = tempfile::tempdir().expect("a directory");
+        let running = Running::start(directory.path(), log).expect("an engine");
         let any = "127.0.0.1:0".parse().expect("an address");
         let server = Server::bind(any, running.engine.clone(), settings).await.expect("a port");
         let address = server.local_addr().expect("bound");
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let serving = tokio::spawn(async move { server.serve(stopped).await.is_ok() });
-        let channel =
-            Channel::from_shared(format!("http://{address}")).expect("a uri").connect().await.expect("served");
-        let world = Self { channel, stop, serving, running, _directory: directory };
+        let url = format!("http://{address}");
+        let channel = Channel::from_shared(url.clone()).expect("a uri").connect().await.expect("served");
+        let world = Self { url, channel, stop, serving, running, _directory: directory };
         let config = v1::TopicConfig { partitions: Some(2), ..v1::TopicConfig::default() };
         let create = v1::CreateTopicRequest { name: "orders".into(), config: Some(config), dry_run: false };
         TopicServiceClient::new(world.channel.clone()).create_topic(create).await.expect("a topic");
@@ -109,7 +115,7 @@ async fn what_never_becomes_a_request_is_refused_with_a_reason() {
     assert_eq!(fact(&refused, key::LIMIT), Some(channel::REQUEST_BYTES_MAX.to_string()));
     let refused = wrong_message(&world.channel, "/tillroll.v1.LogService/Append").await;
     assert_eq!((reason_of(&refused).as_str(), refused.code()), (reason::BAD_ENCODING, Code::InvalidArgument));
-    for path in ["/tillroll.v1.LogService/Rewrite", "/tillroll.v1.OperatorService/Compact"] {
+    for path in ["/tillroll.v1.LogService/Rewrite", "/tillroll.v1.CompactService/Compact"] {
         assert_eq!(reason_of(&wrong_message(&world.channel, path).await), reason::UNSUPPORTED_FEATURE);
     }
     world.append(0, &["the connection still works"]).await;
@@ -277,5 +283,119 @@ async fn a_reader_may_ask_for_as_much_as_the_server_announces() {
         (fact(&refused, key::LIMIT), fact(&refused, key::FIELD)),
         (Some(max.to_string()), Some("max_response_bytes".to_owned()))
     );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_status_counts_what_is_open_and_what_is_in_use() {
+    let world = World::new(Duration::from_secs(5)).await;
+    let mut operator = OperatorServiceClient::new(world.channel.clone());
+    let before = operator.get_status(v1::GetStatusRequest {}).await.expect("answers").into_inner();
+    assert_eq!((before.connections, before.open_calls, before.topics, before.partitions), (1, 1, 1, 2));
+    assert_eq!(before.write_state(), v1::WriteState::On, "{}", before.write_cause);
+    assert!(before.max_connections > 1 && before.needed_free_bytes > 0 && before.start_time_us > 0);
+    assert!(before.memory_budgets.iter().all(|budget| budget.used_bytes <= budget.limit_bytes));
+    let _reader = world.log().read(read(v1::ReadStop::Follow)).await.expect("reads");
+    world.append(0, &["one"]).await;
+    // A call ends on the server a moment after its client has the answer.
+    let counted = async {
+        loop {
+            let status = operator.get_status(v1::GetStatusRequest {}).await.expect("answers").into_inner();
+            if status.open_calls == 2 {
+                return status;
+            }
+        }
+    };
+    let after = timeout(PATIENCE, counted).await.expect("the reader and the call itself");
+    let tail = after.memory_budgets.iter().find(|budget| budget.name == "tail").expect("a budget");
+    assert!(tail.used_bytes > 0);
+    world.end().await;
+}
+
+/// Whoever balances load asks for the health of writes; reads go on, so the service itself stays healthy.
+#[tokio::test]
+async fn the_health_of_writes_is_what_appends_would_be_told() {
+    use tonic_health::pb::{
+        HealthCheckRequest, health_check_response::ServingStatus as Told, health_client::HealthClient,
+    };
+    let full = Settings { space_floor_bytes: 1 << 60, ..Settings::default() };
+    for (log, expected) in [(Settings::default(), Told::Serving), (full, Told::NotServing)] {
+        let world = World::with(Duration::from_secs(5), log).await;
+        let mut health = HealthClient::new(world.channel.clone());
+        let mut ask = async |service: &str| {
+            let answer = health.check(HealthCheckRequest { service: service.to_owned() }).await;
+            answer.ok().map(|answer| answer.into_inner().status())
+        };
+        let told = async { while ask(WRITES).await != Some(expected) {} };
+        timeout(PATIENCE, told).await.expect("it is told soon");
+        assert_eq!(ask("tillroll.v1.LogService").await, Some(Told::Serving));
+        world.end().await;
+    }
+}
+
+/// A record may have fields that this broker does not know: a plain append stores its bytes as they came.
+#[tokio::test]
+async fn what_the_broker_does_not_know_of_a_record_is_stored_and_comes_back() {
+    use prost::Message as _;
+    let world = World::new(Duration::from_secs(5)).await;
+    // Field 200, one byte long.
+    let unknown = [0xc2, 0x0c, 0x01, 0x2a];
+    let known = v1::Record { value: "known".into(), ..v1::Record::default() };
+    let record = [known.encode_to_vec(), unknown.to_vec()].concat();
+    let set = [&[0x0a, record.len() as u8][..], &record].concat();
+    let batch = tillroll_proto::raw::AppendBatch {
+        topic: "orders".into(),
+        partition: Some(0),
+        content: Some(tillroll_proto::raw::append_batch::Content::Records(set.clone().into())),
+        ..Default::default()
+    };
+    let request = tillroll_proto::raw::AppendRequest { batches: vec![batch], ..Default::default() };
+    let mut grpc = Grpc::new(world.channel.clone());
+    grpc.ready().await.expect("connected");
+    let codec = ProstCodec::<tillroll_proto::raw::AppendRequest, v1::AppendResponse>::default();
+    let path = "/tillroll.v1.LogService/Append".parse().expect("a path");
+    grpc.unary(Request::new(request), path, codec).await.expect("accepted");
+    let encoded = v1::ReadRequest { format: v1::ReadFormat::Encoded.into(), ..read(v1::ReadStop::AtEnd) };
+    let mut answers = world.log().read(encoded).await.expect("reads").into_inner();
+    let mut stored = Vec::new();
+    while let Some(answer) = answers.message().await.expect("whole") {
+        if let Some(Event::Batch(v1::Batch { encoded: Some(range), .. })) = answer.event {
+            stored.push(range.batch.expect("a batch").data);
+        }
+    }
+    assert_eq!(stored, [bytes::Bytes::from(set)]);
+    world.end().await;
+}
+
+/// Whoever reads no outcomes is not answered any more; what waits for room behind it must be.
+#[tokio::test]
+async fn streams_whose_outcomes_are_not_read_hold_up_no_append() {
+    const STREAMS: usize = 32;
+    let log = Settings { in_flight_appends: 1, ..Settings::default() };
+    let world = World::with(Duration::from_secs(1), log).await;
+    let mut unread = Vec::new();
+    for _ in 0..STREAMS {
+        let (requests, stream) = mpsc::channel(64);
+        // A small window is soon full.
+        let endpoint = Channel::from_shared(world.url.clone()).expect("a uri").initial_stream_window_size(4_096);
+        let channel = endpoint.connect().await.expect("served");
+        let answers = LogServiceClient::new(channel).append_stream(ReceiverStream::new(stream)).await;
+        unread.push(answers.expect("opened").into_inner());
+        tokio::spawn(async move {
+            for append_id in 1.. {
+                let request = v1::AppendStreamRequest { append_id, append: Some(append(0, &["unread"])) };
+                if requests.send(request).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    let answered = async {
+        for _ in 0..2_000 {
+            world.append(1, &["answered"]).await;
+        }
+    };
+    timeout(PATIENCE, answered).await.expect("all of them");
+    drop(unread);
     world.end().await;
 }

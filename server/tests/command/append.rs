@@ -145,7 +145,7 @@ fn a_name_is_not_taken_for_another_file_of_that_name_or_another_topic_of_that_na
     shell.ok("tillroll append orders b.csv --key-column id --producer other");
     let said = shell.run("tillroll append orders a.csv --key-column id --producer loader");
     assert_eq!(said.code, 6, "{said:?}");
-    let wrong = "topic orders was deleted and made again since producer loader appended to it";
+    let wrong = "the topic that producer loader appended to was deleted since";
     assert!(said.stderr.contains(wrong) && said.stderr.contains("hint: to load it anew, give"), "{said:?}");
     assert_eq!(records(&shell, "orders").len(), 3);
 }

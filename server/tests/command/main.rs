@@ -11,6 +11,7 @@ mod inside;
 mod newcomer;
 mod broker;
 mod start;
+mod producer;
 mod append;
 mod read;
 mod consume;

@@ -42,7 +42,14 @@ fn record_set(number: u8) -> Bytes {
 fn fill(dir: &Path) -> u64 {
     let disk = Arc::new(RealDisk::open(dir).expect("a directory"));
     let env = Arc::new(SystemEnv::default());
-    let settings = Settings { hold_checkpoints: true, ballast_bytes: 0, space_floor_bytes: 0, ..Settings::default() };
+    // Nothing is flushed, so all of it stays in memory here.
+    let settings = Settings {
+        hold_checkpoints: true,
+        ballast_bytes: 0,
+        space_floor_bytes: 0,
+        tail_bytes: 1 << 30,
+        ..Settings::default()
+    };
     let (engine, mut stages, _) = engine::open(disk, env.clone(), settings).expect("it opens");
     stages.retain(|stage| ["sequence", "write", "sync", "publish", "grow"].contains(&stage.name()));
     let mut step = || {

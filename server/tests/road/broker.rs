@@ -36,6 +36,8 @@ pub(crate) struct Broker {
 
 struct Process {
     child: Child,
+    /// What it said before it took requests.
+    said: String,
     /// Kept, so that the broker can say what it likes.
     _stderr: BufReader<ChildStderr>,
 }
@@ -104,12 +106,19 @@ impl Broker {
                 }
             }
         });
-        self.process = Some(Process { child, _stderr: stderr });
+        self.process = Some(Process { child, said, _stderr: stderr });
     }
 
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.process.as_ref().expect("it runs").child.id()
+    }
+
+    /// The memory that clients can take at most, as it says at its start.
+    pub(crate) fn memory_max(&self) -> u64 {
+        let said = &self.process.as_ref().expect("it runs").said;
+        let stated = said.split_once(" clients can take at most ").and_then(|(_, rest)| rest.split_once(" MiB"));
+        stated.and_then(|(number, _)| number.parse::<u64>().ok()).expect("it says so") << 20
     }
 
     /// Where it is.

@@ -17,10 +17,10 @@ async fn filled(broker: &Broker, topic: &str) -> Client {
         let mut value = vec![0; 64 << 10];
         // What can be packed away fills no window.
         let mut state = number + 1;
-        value.iter_mut().for_each(|byte| {
+        for byte in &mut value {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             *byte = state.to_le_bytes()[7];
-        });
+        }
         drop(producer.send(Record::new(value)).await.expect("it has room"));
     }
     producer.close().await.expect("acked");

@@ -144,8 +144,8 @@ fn read(append: &Append, input: Input, past: Past) -> Result<mpsc::Receiver<Chun
     thread.map(|_| receiver).map_err(|error| Failure::io("starting a thread", &error))
 }
 
-/// The next records, and whether they are the last. What was read before a bad line is sent all the same. Those of before
-/// are gathered in their window, which comes alone when it is full or there are no more of them.
+/// The next records, and whether they are the last. What was read before a bad line is sent all the same. Those of
+/// before are gathered in their window, which comes alone when it is full or there are no more of them.
 fn next_chunk(rows: &mut Rows, chunk_records: usize, past: &Past, before: &mut Window) -> (Vec<Chunk>, bool) {
     let mut records = Vec::with_capacity(chunk_records);
     while records.len() < chunk_records {

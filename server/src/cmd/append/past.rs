@@ -29,13 +29,15 @@ pub(super) async fn last(client: &Client, append: &Append, name: &str) -> Result
 
 async fn same_topic(client: &Client, append: &Append, name: &str, past: &[AppendedBatch]) -> Result<(), Failure> {
     let now = &append.topic;
-    if let Some(AppendedBatch { topic: before, .. }) = past.iter().find(|batch| batch.topic != *now) {
+    // A topic that is gone with its files has no name any more.
+    let other = past.iter().find(|batch| batch.topic != *now && !batch.topic.is_empty());
+    if let Some(AppendedBatch { topic: before, .. }) = other {
         let wrong = format!("producer {name} appended to topic {before} before, not to {now}");
         return Err(Failure::new(Code::Conflict, wrong).hint(HINT));
     }
     let topic_id = client.admin().get_topic(now).await?.topic_id;
     if past.iter().any(|batch| batch.topic_id != topic_id) {
-        let wrong = format!("topic {now} was deleted and made again since producer {name} appended to it");
+        let wrong = format!("the topic that producer {name} appended to was deleted since");
         return Err(Failure::new(Code::Conflict, wrong).hint(format!("to load it anew, {HINT}")));
     }
     Ok(())

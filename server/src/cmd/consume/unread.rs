@@ -1,5 +1,5 @@
-//! Partitions that cannot be read up to their ends, such as for damaged data, and whether everything else is read: whoever
-//! consumes up to the end must not be told that it is reached.
+//! Partitions that cannot be read up to their ends, such as for damaged data, and whether everything else is read:
+//! whoever consumes up to the end must not be told that it is reached.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

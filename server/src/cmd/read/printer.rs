@@ -1,7 +1,7 @@
 //! Records on standard output, as lines of a pattern, as JSON lines or as one JSON document.
 //!
-//! Standard output may take a part of what it is given and then no more: how much it took is counted to the byte, so that
-//! whoever commits what is printed knows the last record that it has.
+//! Standard output may take a part of what it is given and then no more: how much it took is counted to the byte, so
+//! that whoever commits what is printed knows the last record that it has.
 
 use std::io;
 

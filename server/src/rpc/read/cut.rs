@@ -103,7 +103,7 @@ fn plain_batch(set: Bytes, record_count: u32) -> Batch {
 }
 
 /// Bytes of a run of append times in a response, at most.
-const RUN_BYTES: usize = 20;
+pub(super) const RUN_BYTES: usize = 20;
 
 /// Puts small plain chunks that follow each other into one: a set concatenated with another is a set. Reading single
 /// appends back would otherwise cost a message each. What is merged stays within `bytes_max`, its times included.

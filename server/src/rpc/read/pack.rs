@@ -13,7 +13,7 @@ use tillroll_engine::{
 use tillroll_proto::v1;
 
 use super::{
-    cut::{self, Numbered, Plain, Undecodable},
+    cut::{self, Numbered, Plain, RUN_BYTES, Undecodable},
     plan::{Cursor, Order},
 };
 use crate::{
@@ -157,42 +157,54 @@ impl<'a> Packer<'a> {
     }
 
     fn encoded(&mut self, chunks: Vec<Chunk>) -> Result<(), Facts> {
-        let room = self.order.limit.bytes.saturating_sub(self.blank_bytes + ENVELOPE_BYTES);
+        let limit = self.order.limit;
+        let room = limit.bytes.saturating_sub(self.blank_bytes + ENVELOPE_BYTES);
         for chunk in cut::merge(chunks, room) {
-            if self.is_done() {
-                break;
-            }
-            let wanted = chunk.end.since(self.next);
-            let is_whole = self.order.key.is_none() && chunk.end <= self.until && wanted <= self.left;
-            let (part, count, next) = if is_whole {
-                // A chunk may begin before what is wanted: a reader of batches leaves that out itself.
-                (Some(range(chunk.base, Vec::new(), &chunk.times, &chunk.batch)), wanted, chunk.end)
-            } else {
-                self.part(&chunk).map_err(|_| self.undecodable(&chunk))?
-            };
-            if let Some(part) = part {
-                let message = v1::Batch { encoded: Some(part), ..batch(self.order, self.cursor, next) };
-                let size = framed(message.encoded_len());
-                if self.order.limit.is_hard && size > self.order.limit.bytes {
-                    return Err(self.too_large(self.next, size));
+            while !self.is_done() && self.next < chunk.end {
+                let (message, count, next) = self.next_of(&chunk)?;
+                if let Some(message) = message {
+                    let size = framed(message.encoded_len());
+                    if limit.is_hard && size > limit.bytes {
+                        return Err(self.too_large(self.next, size));
+                    }
+                    self.batches.push(message);
                 }
-                self.batches.push(message);
+                self.left -= count;
+                self.records += count;
+                self.next = next;
             }
-            self.left -= count;
-            self.records += count;
-            self.next = next;
         }
         Ok(())
     }
 
-    /// The part of a chunk that fits the read, cut at its end, at the record limit, to one key; how many records that
-    /// are, and how far it was looked at.
+    /// The next message of a chunk: all of it as it is stored, or a part; how many records, and how far that is.
+    fn next_of(&self, chunk: &Chunk) -> Result<(Option<v1::Batch>, u64, Offset), Facts> {
+        let message = |part, next| v1::Batch { encoded: Some(part), ..batch(self.order, self.cursor, next) };
+        let wanted = chunk.end.since(self.next);
+        if self.order.key.is_none() && chunk.end <= self.until && wanted <= self.left {
+            // A chunk may begin before what is wanted: a reader of batches leaves that out itself.
+            let whole = message(range(chunk.base, Vec::new(), &chunk.times, &chunk.batch), chunk.end);
+            // Who asked for no limit is a client like any other.
+            if self.order.limit.is_hard || framed(whole.encoded_len()) <= UNASKED_BYTES_MAX {
+                return Ok((Some(whole), wanted, chunk.end));
+            }
+        }
+        let (part, count, next) = self.part(chunk).map_err(|_| self.undecodable(chunk))?;
+        Ok((part.map(|part| message(part, next)), count, next))
+    }
+
+    /// The part of a chunk that fits the read, cut at its end, at the record limit, to one key and, where the client
+    /// named no limit, at as many bytes as a response usually has; how many records that are, and how far it was looked
+    /// at.
     fn part(&self, chunk: &Chunk) -> Result<(Option<v1::EncodedRange>, u64, Offset), Undecodable> {
         let plain = Plain::of(chunk)?;
-        let (mut next, mut kept) = (self.next, Vec::new());
+        let limit = self.order.limit;
+        let (mut next, mut kept, mut bytes, mut is_full) = (self.next, Vec::new(), 0, false);
         for record in plain.records(self.next, self.until, self.order.key.as_deref()) {
             let record = record?;
-            if kept.len() as u64 == self.left {
+            bytes += if record.has_key { record.entry.len() + RUN_BYTES } else { 0 };
+            is_full = !limit.is_hard && bytes > limit.bytes && !kept.is_empty();
+            if kept.len() as u64 == self.left || is_full {
                 break;
             }
             next = record.offset.plus(1);
@@ -200,7 +212,7 @@ impl<'a> Packer<'a> {
                 kept.push(record);
             }
         }
-        let is_complete = next >= plain.end().min(self.until) || kept.len() as u64 == self.left;
+        let is_complete = next >= plain.end().min(self.until) || kept.len() as u64 == self.left || is_full;
         if !is_complete {
             return Err(Undecodable);
         }
@@ -229,6 +241,9 @@ impl<'a> Packer<'a> {
 
 /// A response's `next_offset`, an encoded range's fields and the tags around them, at most.
 const ENVELOPE_BYTES: usize = 128;
+
+/// What a client takes that was told nothing else: the usual limit of generic ones.
+const UNASKED_BYTES_MAX: usize = 4 << 20;
 
 /// Bytes of a message in a message: with its tag and its length.
 fn framed(bytes: usize) -> usize {

@@ -1,39 +1,41 @@
-//! A producer and a reader as any shop has them.
+//! A producer, a reader and a member of a group as any shop has them.
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use tillroll_client::Record;
+use tillroll_client::{AssignmentRule, GroupMode, GroupOptions, Position, Record};
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::broker::{Broker, within};
 
-/// The value of the record behind which both end.
+/// The value of the record behind which all of them end.
 const LAST: &str = "last";
 
-/// Both at work.
+/// All of them at work.
 pub(crate) struct Good {
     count: watch::Receiver<u64>,
-    slowest_us: Arc<AtomicU64>,
+    /// What each append took since it was looked at last, in microseconds.
+    took_us: Arc<Mutex<Vec<u64>>>,
     stop: Arc<AtomicBool>,
     producing: JoinHandle<()>,
     reading: JoinHandle<u64>,
+    consuming: JoinHandle<u64>,
 }
 
 impl Good {
-    /// One record after the other, each waited for; and all of them are read.
+    /// One record after the other, each waited for; and all of them are read, and consumed and committed.
     pub(crate) async fn start(broker: &Broker) -> Self {
-        let (slowest_us, stop) = (Arc::<AtomicU64>::default(), Arc::default());
+        let (took_us, stop) = (Arc::<Mutex<Vec<u64>>>::default(), Arc::default());
         let (appended, count) = watch::channel(0);
         let client = broker.topic("good", 1).await;
         let producer = client.producer("good").partition(0).build().await.expect("registered");
         let mut reader = client.reader("good").follow(true).open().await.expect("it can be read");
-        let (slow, stopped) = (slowest_us.clone(), Arc::<AtomicBool>::clone(&stop));
+        let (took, stopped) = (took_us.clone(), Arc::<AtomicBool>::clone(&stop));
         let producing = tokio::spawn(async move {
             let mut is_last = false;
             while !is_last {
@@ -42,8 +44,8 @@ impl Good {
                 let record = Record::new(if is_last { LAST } else { "good" });
                 let ticket = producer.send(record).await.expect("it has room");
                 ticket.await.expect("accepted");
-                let took = u64::try_from(began.elapsed().as_micros()).expect("small");
-                slow.fetch_max(took, Ordering::Relaxed);
+                let us = u64::try_from(began.elapsed().as_micros()).expect("small");
+                took.lock().expect("nobody panicked").push(us);
                 appended.send_modify(|count| *count += 1);
             }
         });
@@ -57,7 +59,23 @@ impl Good {
                 }
             }
         });
-        Self { count, slowest_us, stop, producing, reading }
+        let options = GroupOptions::new(["good"], GroupMode::Members(AssignmentRule::Spread), Position::Earliest);
+        client.groups().create("shop", options).await.expect("a group");
+        let mut consumer = client.consumer("shop").open().await.expect("it can be consumed");
+        let consuming = tokio::spawn(async move {
+            let mut done = 0;
+            loop {
+                let delivery = consumer.next().await.expect("it goes on").expect("whole");
+                done += 1;
+                let is_last = delivery.received.record.value == LAST.as_bytes();
+                drop(delivery.commit());
+                if is_last {
+                    consumer.close().await.expect("committed");
+                    return done;
+                }
+            }
+        });
+        Self { count, took_us, stop, producing, reading, consuming }
     }
 
     /// Appends that were acked.
@@ -65,9 +83,11 @@ impl Good {
         *self.count.borrow()
     }
 
-    /// The longest that one took.
-    pub(crate) fn slowest(&self) -> Duration {
-        Duration::from_micros(self.slowest_us.load(Ordering::Relaxed))
+    /// What 99 of 100 appends took at most, since it was asked last.
+    pub(crate) fn p99(&self) -> Duration {
+        let mut took = std::mem::take(&mut *self.took_us.lock().expect("nobody panicked"));
+        took.sort_unstable();
+        Duration::from_micros(took.get(took.len() * 99 / 100).copied().expect("some appends"))
     }
 
     /// Waits for so many more.
@@ -78,11 +98,12 @@ impl Good {
         there.map(drop).expect("it goes on");
     }
 
-    /// Ends both: everything that was acked was read.
+    /// Ends all of them: everything that was acked was read and consumed.
     pub(crate) async fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
         within("the good producer", self.producing).await.expect("it goes on to the end");
         let read = within("the good reader", self.reading).await.expect("it goes on to the end");
-        assert_eq!(read, *self.count.borrow());
+        let consumed = within("the good member", self.consuming).await.expect("it goes on to the end");
+        assert_eq!((read, consumed), (*self.count.borrow(), *self.count.borrow()));
     }
 }

@@ -29,6 +29,12 @@ pub(crate) enum Kind {
     UnreadOutcomes,
 }
 
+impl Kind {
+    /// All of them.
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Announced, Self::OneByteShort, Self::Unread, Self::Silent, Self::Expanding, Self::UnreadOutcomes];
+}
+
 /// Hostile clients at work; gone when it is dropped.
 pub(crate) struct Attack {
     clients: Vec<JoinHandle<()>>,
@@ -72,6 +78,42 @@ pub(crate) async fn attack(kind: Kind, address: &str, count: usize) -> Attack {
     drop(begun);
     while begins.recv().await.is_some() {}
     Attack { clients }
+}
+
+/// As many clients that behave: each appends as much as a request of this kind has, waits for the answer, and goes on.
+/// They take the processor and the disk as far as these go.
+pub(crate) async fn behave(kind: Kind, address: &str, count: usize) -> Attack {
+    const RECORD_BYTES: usize = 64 << 10;
+    let records = if matches!(kind, Kind::Expanding) { (2 << 20) / RECORD_BYTES } else { 1 };
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let mut connection = Connection::open(address).await;
+        clients.push(tokio::spawn(async move {
+            let record = v1::Record { value: vec![7; RECORD_BYTES].into(), ..v1::Record::default() };
+            let whole = framed(&append(vec![record; records]));
+            while let Some((response, mut stream)) = connection.call("LogService/Append").await {
+                send(&mut stream, whole.clone()).await;
+                let _ended = stream.send_data(Bytes::new(), true);
+                let Ok(answer) = response.await else { return };
+                let mut body = answer.into_body();
+                while let Some(Ok(bytes)) = body.data().await {
+                    let _given_back = body.flow_control().release_capacity(bytes.len());
+                }
+            }
+        }));
+    }
+    Attack { clients }
+}
+
+fn append(records: Vec<v1::Record>) -> v1::AppendRequest {
+    let records = v1::append_batch::Content::Records(v1::RecordSet { records });
+    let batch = v1::AppendBatch {
+        topic: "orders".into(),
+        partition: Some(0),
+        content: Some(records),
+        ..v1::AppendBatch::default()
+    };
+    v1::AppendRequest { batches: vec![batch], ..v1::AppendRequest::default() }
 }
 
 type Held = (Vec<(h2::client::ResponseFuture, h2::SendStream<Bytes>)>, Vec<TcpStream>);
@@ -133,15 +175,7 @@ async fn go_on(kind: Kind, connection: &mut Connection) {
         },
         Kind::UnreadOutcomes => {
             let Some((response, mut stream)) = connection.call("LogService/AppendStream").await else { return };
-            let record = v1::Record { value: vec![7; 4 << 10].into(), ..v1::Record::default() };
-            let records = v1::append_batch::Content::Records(v1::RecordSet { records: vec![record] });
-            let batch = v1::AppendBatch {
-                topic: "orders".into(),
-                partition: Some(0),
-                content: Some(records),
-                ..v1::AppendBatch::default()
-            };
-            let append = v1::AppendRequest { batches: vec![batch], ..v1::AppendRequest::default() };
+            let append = append(vec![v1::Record { value: vec![7; 4 << 10].into(), ..v1::Record::default() }]);
             for append_id in 1.. {
                 let request = v1::AppendStreamRequest { append_id, append: Some(append.clone()) };
                 if !send(&mut stream, framed(&request)).await {

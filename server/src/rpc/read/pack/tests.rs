@@ -220,3 +220,22 @@ fn what_does_not_decode_is_damage_with_both_ends() {
         }
     }
 }
+
+#[test]
+fn an_encoded_batch_that_no_generic_client_takes_is_cut_where_no_limit_was_asked() {
+    let record = |number: u8| v1::Record { value: vec![number; 1 << 20].into(), ..v1::Record::default() };
+    let set = v1::RecordSet { records: (0..4).map(record).collect() }.encode_to_vec();
+    assert!(set.len() > UNASKED_BYTES_MAX);
+    let mut large = chunk(0, 4, Codec::None);
+    large.batch =
+        Batch { decoded_bytes: set.len() as u32, crc32: crc32fast::hash(&set), data: set.into(), ..large.batch };
+    let soft = Order { limit: Limit { bytes: 1 << 20, is_hard: false }, ..order(true, 1) };
+    let packed = Packer::new(&soft, cursor(0), Offset(4), None).pack(vec![large.clone()]);
+    assert_eq!((packed.refusal.is_none(), packed.records), (true, 4));
+    assert!(packed.batches.iter().all(|batch| framed(batch.encoded_len()) <= UNASKED_BYTES_MAX));
+    let ends: Vec<u64> = packed.batches.iter().map(|batch| batch.next_offset).collect();
+    assert_eq!(ends, [1, 2, 3, 4]);
+    let asked = Order { limit: Limit { bytes: 8 << 20, is_hard: true }, ..soft };
+    let packed = Packer::new(&asked, cursor(0), Offset(4), None).pack(vec![large]);
+    assert_eq!(packed.batches.len(), 1, "as it is stored");
+}
