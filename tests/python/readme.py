@@ -1,7 +1,7 @@
 """Runs the Python of the README, line for line as it stands there.
 
-The shell lines make the stubs in an empty folder beside `proto`, the Python lines then append to a broker. Only two things
-are not as they stand: packages are looked for instead of installed, and the broker has another port.
+The shell lines make the stubs in an empty folder beside `proto`, the Python lines then append to a broker. Only two
+things are not as they stand: packages are looked for instead of installed, and the broker has another port.
 
     readme.py --binary target/debug/tillroll --readme README.md --proto proto
 """

@@ -6,5 +6,6 @@
 pub mod dice;
 pub mod ledger;
 pub mod members;
+pub mod passing;
 pub mod road;
 pub mod world;

@@ -25,6 +25,7 @@ use crate::{
     dice::Dice,
     ledger::{Broken, Entry, Ledger, Outcome, Part, value},
     members::is_of_cursor,
+    passing::Passing,
 };
 
 /// The named producer of the workload.
@@ -114,12 +115,19 @@ pub struct Workload {
     epoch: u64,
     /// The next sequence that has not been used.
     next_sequence: u64,
+    passing: Passing,
 }
 
 impl Workload {
     /// A workload that the seed writes.
     pub fn new(seed: u64) -> Self {
-        Self { dice: Dice::new(seed), ledger: Ledger::default(), epoch: 0, next_sequence: 1 }
+        Self {
+            dice: Dice::new(seed),
+            ledger: Ledger::default(),
+            epoch: 0,
+            next_sequence: 1,
+            passing: Passing::default(),
+        }
     }
 
     /// Topics and the producer. Ends early when the disk dies under it.
@@ -151,7 +159,7 @@ impl Workload {
             return Ok(());
         }
         for _ in 0..count {
-            match self.dice.below(25) {
+            match self.dice.below(27) {
                 0..=8 => self.append(world, true),
                 9..=11 => self.append(world, false),
                 12 => self.retry(world)?,
@@ -165,6 +173,13 @@ impl Workload {
                 22 => self.ledger.members.commit(&world.engine, &mut self.dice),
                 23 if self.dice.one_in(2) => self.ledger.members.set(world),
                 23 => self.ledger.members.commit_fenced(world)?,
+                24 => {
+                    if let Some((topic, _)) = self.ledger.topics.get("plain") {
+                        let lane = Lane { topic: *topic, partition: Partition(0) };
+                        self.passing.group(world, &mut self.dice, lane)?;
+                    }
+                }
+                25 => self.expiring(world)?,
                 _ => world.driver.steps(200),
             }
             world.driver.steps(self.dice.below(24));
@@ -211,6 +226,22 @@ impl Workload {
         if matches!(self.ledger.entries[number].outcome, Outcome::Refused(_)) && sequence.is_some() {
             self.next_sequence -= 1;
         }
+    }
+
+    /// A producer without a name appends and expires.
+    fn expiring(&mut self, world: &mut World) -> Result<(), Broken> {
+        let number = self.ledger.entries.len();
+        let (topic, lane) = self.lanes().remove(0);
+        let parts = vec![Part { topic, lane, values: vec![value(number, 0, 0, 20)] }];
+        let append = self.request(&parts, None, &[]);
+        let answer = Passing::producer(world, &mut self.dice, &append)?;
+        let outcome = match answer {
+            Some(Ok(appended)) => Outcome::Acked(appended),
+            Some(Err(refusal)) if !matches!(refusal, Refusal::OutcomeUnknown(_)) => Outcome::Refused(refusal),
+            _ => Outcome::Unknown,
+        };
+        self.ledger.entries.push(Entry { parts, sequence: None, commits: Vec::new(), outcome });
+        Ok(())
     }
 
     /// The append of an entry, with the same bytes every time.

@@ -126,7 +126,7 @@ fn run(seed: u64, fault: Fault, kind: CallKind, crash: Crash) -> Result<Came, St
 fn lost_and_misplaced_writes_are_found_out_and_never_served() {
     let mut counts: BTreeMap<Came, u32> = BTreeMap::new();
     let faults = [(Fault::Lost, CallKind::Write), (Fault::Misplaced, CallKind::Write), (Fault::Lost, CallKind::Sync)];
-    for seed in 0..360 {
+    for seed in 0..720 {
         let (fault, kind) = faults[usize::try_from(seed % 3).expect("small")];
         let crash = if seed % 2 == 0 { Crash::Kill } else { Crash::Power };
         let came = run(seed, fault, kind, crash);

@@ -39,8 +39,8 @@ const ON_DEMAND: [(&str, usize, &str); 3] = [
     ("server/tests/command/demo.rs", 2, "needs the whole year, which is not shipped, and half an hour"),
 ];
 
-/// How something is written to standard output or standard error. What came from outside must not be obeyed by a terminal
-/// nor begin a line of its own, so that the command writes by one file alone.
+/// How something is written to standard output or standard error. What came from outside must not be obeyed by a
+/// terminal nor begin a line of its own, so that the command writes by one file alone.
 const PRINTS: [&str; 6] = ["println!", "print!", "io::stdout", "io::stderr", "stderr()", "with_writer("];
 
 /// Who may use which of them besides `server/src/cmd/terminal.rs`, and the reason.

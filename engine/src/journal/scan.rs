@@ -253,7 +253,8 @@ pub fn scan(source: &Source<'_>, start: Tip) -> Result<Found, ScanFault> {
     if chain.is_empty() {
         tip.at = 0;
     }
-    let next_file_no = seen.iter().map(|file| file.header.number).chain([tip.file_no]).max().unwrap_or(0) + 1;
+    let next_file_no =
+        seen.iter().map(|file| file.header.number).chain([tip.file_no]).max().unwrap_or(0).saturating_add(1);
     let headers = seen.iter().map(|file| file.header.incarnation).max().unwrap_or_default();
     let (lookahead, newest_incarnation) = (told.durable, told.incarnation.max(headers));
     Ok(Found { tip, lookahead, newest_incarnation, chain, free, unfilled, next_file_no, dropped, strays })

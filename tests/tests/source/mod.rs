@@ -42,7 +42,7 @@ fn walk(root: &Path, folder: &Path, found: &mut Vec<Source>) {
     paths.sort();
     for path in paths {
         let name = path.file_name().expect("an entry has a name").to_string_lossy();
-        let built = matches!(name.as_ref(), "target" | "tillroll-data" | "__pycache__" | "Cargo.lock");
+        let built = matches!(name.as_ref(), "target" | "tillroll-data" | "__pycache__" | "Cargo.lock" | "corpus");
         if built || (name.starts_with('.') && name != ".ci") {
             continue;
         }
