@@ -312,7 +312,7 @@ impl Walk<'_> {
             }
         };
         // A file that ends without room for one more group has nothing behind it.
-        if self.tip.at + FRAME_HEADER_BYTES as u64 > window.file_bytes() {
+        if self.tip.at.saturating_add(FRAME_HEADER_BYTES as u64) > window.file_bytes() {
             self.dropped = None;
         }
         self.told.look(self.source, window, self.tip.at..window.file_bytes()).map_err(io())
@@ -371,7 +371,9 @@ impl Told {
 
     /// Looks at every aligned position of a range.
     fn look(&mut self, source: &Source<'_>, window: &mut Window, range: std::ops::Range<u64>) -> io::Result<()> {
-        for at in (range.start.next_multiple_of(ALIGN as u64)..range.end).step_by(ALIGN) {
+        // The tables name the place where a walk begins: it may be anywhere.
+        let (start, end) = (range.start.min(window.file_bytes()), range.end.min(window.file_bytes()));
+        for at in (start.next_multiple_of(ALIGN as u64)..end).step_by(ALIGN) {
             if let Ok(header) = FrameHeader::decode(window.bytes(at, FRAME_HEADER_BYTES)?, source.seed) {
                 self.note(&header);
             }
