@@ -24,7 +24,7 @@ pub struct Settings {
     pub block_bytes: usize,
     /// A checkpoint starts this long after a change, in microseconds.
     pub checkpoint_after_us: u64,
-    /// A segment is rolled at this age even when it is small, in microseconds.
+    /// A segment is rolled at this age once it holds a 128th of its size, in microseconds.
     pub segment_age_us: i64,
     /// Free space below which appends are refused, tables and unflushed bytes apart.
     pub space_floor_bytes: u64,

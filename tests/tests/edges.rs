@@ -606,3 +606,23 @@ fn a_damaged_newest_tables_file_is_named_by_the_refusal_that_it_causes() {
     }
     assert!(refused >= 5, "only {refused} starts were refused");
 }
+
+#[test]
+fn age_alone_rolls_no_segment_that_is_tiny() {
+    let disk = SimDisk::new(34);
+    // A 128th of the segment's size is 16 KiB.
+    let mut world = open(&disk, settings());
+    let config = TopicConfig { partitions: 1, segment_bytes: 2 << 20, ..TopicConfig::default() };
+    let ticket = world.engine.create_topic("orders", config, false);
+    let topic = world.wait(&ticket).expect("answered").expect("created").topic.id;
+    let lane = Lane { topic, partition: Partition(0) };
+    let segments = |world: &World| world.engine.segments(lane).expect("it lists").len();
+    for day in 0..8 {
+        append(&mut world, "orders", None).expect("accepted");
+        checkpoint(&mut world);
+        world.env.advance(86_400_000_000);
+        // A block is a page: behind the header, three are less than a 128th.
+        assert!(day > 2 || segments(&world) == 1, "day {day}: {} segments", segments(&world));
+    }
+    assert_eq!(segments(&world), 3, "what holds enough is rolled by age");
+}

@@ -41,6 +41,8 @@ use crate::{
 
 /// After a lack of space, flushing is tried again after this long.
 const RETRY_US: u64 = 200_000;
+/// A segment is rolled by age once it holds this part of its size.
+const AGED_PART: u64 = 128;
 /// Written files that may wait for a sync; one more is synced first.
 const UNSYNCED_FILES_MAX: usize = 128;
 /// Growing segments whose files are kept open between two blocks.
@@ -181,6 +183,8 @@ impl Flusher {
         };
         let (Some(first), Some(active)) = (batches.first(), self.lanes.get(&lane)) else { return Ok(false) };
         let old = first.time_us.saturating_sub(active.row.first_time_us) >= self.parts.settings.segment_age_us;
+        // A quiet partition does not begin a file a day for ever.
+        let old = old && active.row.bytes >= u64::from(config.segment_bytes) / AGED_PART;
         let mut builder = Builder::new(config.codec, self.parts.settings.block_bytes);
         let mut is_full = false;
         for batch in &batches {
