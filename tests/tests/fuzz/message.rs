@@ -108,27 +108,12 @@ impl Contract {
 
 fn how_often(dice: &mut Dice, field: &FieldDescriptorProto, one_in: u64) -> u64 {
     let is_list = field.label() == prost_types::field_descriptor_proto::Label::Repeated;
-    const NEEDED: [&str; 12] = [
-        "name",
-        "topic",
-        "group",
-        "batches",
-        "topics",
-        "config",
-        "mode",
-        "rule",
-        "start",
-        "join",
-        "member_id",
-        "instance_id",
-    ];
-    let is_needed = NEEDED.contains(&field.name());
+    let is_name = ["name", "topic", "group", "batches", "topics", "config"].contains(&field.name());
+    let is_there = dice.one_in(one_in) || (is_name && !dice.one_in(6));
     match (is_list, dice.below(60)) {
         (true, 0) => 300,
-        (_, 1..50) if is_needed => 1,
-        (true, roll) if dice.one_in(one_in) => roll % 4,
-        (false, _) if dice.one_in(one_in) => 1,
-        _ => 0,
+        (true, roll) if is_there => 1 + roll % 3,
+        _ => u64::from(is_there && !is_list),
     }
 }
 
@@ -149,8 +134,7 @@ fn text(dice: &mut Dice, field: &str) -> Vec<u8> {
         match field {
             "topic" | "topics" => return b"orders".to_vec(),
             "group" => return b"mailer".to_vec(),
-            "name" if dice.one_in(2) => return b"mailer".to_vec(),
-            "name" => return b"orders".to_vec(),
+            "name" => return TEXTS[1 + pick(dice, 2)].as_bytes().to_vec(),
             _ => {}
         }
     }
