@@ -6,13 +6,15 @@
 
 use std::{
     collections::VecDeque,
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use futures_core::Stream;
+use parking_lot::Mutex;
 use tillroll_engine::{
     engine::Engine,
     request::{Append, Appended},
@@ -44,13 +46,63 @@ struct Unanswered {
 }
 
 enum Answer {
-    /// It waits for room; nothing after it is taken in before. A task of its own has its turn: a stream whose outcomes
-    /// are not read is not polled, and a turn that nobody takes holds up all that wait behind it.
-    Entering(AbortOnDropHandle<Ticket<Appended>>),
+    /// It waits for room; nothing after it is taken in before.
+    Entering(Entering),
     /// It is on its way.
     Entered(Ticket<Appended>),
     /// It was refused at the door.
     Refused(Facts),
+}
+
+/// An append that waits for room. A task of its own has its turn: a stream whose outcomes are not read is not polled,
+/// and a turn that nobody takes holds up all that wait behind it.
+struct Entering {
+    entered: Arc<Mutex<Entered>>,
+    task: AbortOnDropHandle<()>,
+}
+
+enum Entered {
+    Not(Pin<Box<dyn Future<Output = Ticket<Appended>> + Send>>),
+    As(Ticket<Appended>),
+    /// The stream takes it back: it is not entered any more, whatever the task was doing.
+    GivenUp,
+}
+
+impl Entering {
+    fn new(entering: Pin<Box<dyn Future<Output = Ticket<Appended>> + Send>>) -> Self {
+        let entered = Arc::new(Mutex::new(Entered::Not(entering)));
+        let own = entered.clone();
+        let task = tokio::spawn(poll_fn(move |context| {
+            let mut entered = own.lock();
+            if let Entered::Not(entering) = &mut *entered {
+                match entering.as_mut().poll(context) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(ticket) => *entered = Entered::As(ticket),
+                }
+            }
+            Poll::Ready(())
+        }));
+        Self { entered, task: AbortOnDropHandle::new(task) }
+    }
+
+    /// Its ticket; none when the runtime ends.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Ticket<Appended>>> {
+        Pin::new(&mut self.task).poll(context).map(|_ended| self.take())
+    }
+
+    fn take(&self) -> Option<Ticket<Appended>> {
+        match std::mem::replace(&mut *self.entered.lock(), Entered::GivenUp) {
+            Entered::As(ticket) => Some(ticket),
+            Entered::Not(_) | Entered::GivenUp => None,
+        }
+    }
+}
+
+impl Drop for Entering {
+    /// When this returns, the append is taken back or the log has it: those before it in the stream come next.
+    fn drop(&mut self) {
+        drop(self.take());
+    }
 }
 
 /// The outcomes of one stream.
@@ -99,10 +151,9 @@ impl Outcomes {
             if let Some(last) = self.unanswered.back_mut()
                 && let Answer::Entering(entering) = &mut last.answer
             {
-                match Pin::new(entering).poll(context) {
-                    Poll::Ready(Ok(ticket)) => last.answer = Answer::Entered(ticket),
-                    // The runtime ends.
-                    Poll::Ready(Err(_)) => last.answer = Answer::Refused(stopping()),
+                match entering.poll(context) {
+                    Poll::Ready(Some(ticket)) => last.answer = Answer::Entered(ticket),
+                    Poll::Ready(None) => last.answer = Answer::Refused(stopping()),
                     Poll::Pending => return,
                 }
             }
@@ -156,7 +207,7 @@ impl Outcomes {
                 let mut entering = Box::pin(enter(self.engine.clone(), append));
                 match entering.as_mut().poll(context) {
                     Poll::Ready(ticket) => Answer::Entered(ticket),
-                    Poll::Pending => Answer::Entering(AbortOnDropHandle::new(tokio::spawn(entering))),
+                    Poll::Pending => Answer::Entering(Entering::new(entering)),
                 }
             }
             Err(facts) => Answer::Refused(facts),
