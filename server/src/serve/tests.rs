@@ -391,7 +391,7 @@ async fn streams_whose_outcomes_are_not_read_hold_up_no_append() {
         });
     }
     let answered = async {
-        for _ in 0..2_000 {
+        for _ in 0..600 {
             world.append(1, &["answered"]).await;
         }
     };
