@@ -626,3 +626,36 @@ fn age_alone_rolls_no_segment_that_is_tiny() {
     }
     assert_eq!(segments(&world), 3, "what holds enough is rolled by age");
 }
+
+/// Files and directories are opened at many moments of a flush, a checkpoint and a delete: none of them may turn writes
+/// off for want of a descriptor.
+#[test]
+fn a_lack_of_descriptors_at_any_moment_heals() {
+    for moment in 0..200 {
+        let disk = SimDisk::new(moment);
+        let mut world = World::open(&disk, settings(), moment).expect("it opens");
+        let brief = topic(&mut world, "brief");
+        let lane = topic(&mut world, "orders");
+        for name in ["orders", "brief", "orders"] {
+            append(&mut world, name, None).expect("accepted");
+        }
+        let ticket = world.engine.delete_topic("brief", brief.topic);
+        world.wait(&ticket).expect("answered").expect("deleted");
+        world.engine.ask_checkpoint();
+        world.driver.steps(moment);
+        disk.set_lacks_descriptors(true);
+        for _ in 0..4 {
+            world.driver.settle(100_000);
+            world.env.advance(1_100_000);
+        }
+        assert_eq!(world.engine.status().poisoned, None, "moment {moment}");
+        disk.set_lacks_descriptors(false);
+        for _ in 0..4 {
+            world.driver.settle(100_000);
+            world.env.advance(1_100_000);
+        }
+        append(&mut world, "orders", None).expect("it has healed");
+        checkpoint(&mut world);
+        assert_eq!(read_lane(&world.engine, lane).expect("reads").len(), 6, "moment {moment}");
+    }
+}

@@ -83,7 +83,8 @@ pub trait Disk: Send + Sync + 'static {
     /// Removes an empty directory.
     fn remove_dir(&self, dir: &str) -> io::Result<()>;
 
-    /// Makes the names in a directory durable. `""` is the data directory itself.
+    /// Makes the names in a directory durable. `""` is the data directory itself. It is opened for that, which may lack
+    /// a descriptor: see [`lacks_descriptor`].
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
 
     /// Takes the data directory for this process. `WouldBlock` when another has it.
@@ -133,9 +134,14 @@ pub trait DiskFile: Send + Sync {
 /// write or a sync, whose failure is damage whatever it was for.
 pub fn is_lack(error: &io::Error) -> bool {
     use io::ErrorKind::{OutOfMemory, QuotaExceeded, StorageFull, WouldBlock};
+    matches!(error.kind(), StorageFull | QuotaExceeded | OutOfMemory | WouldBlock) || lacks_descriptor(error)
+}
+
+/// Whether there was no descriptor to be had. Only a call that opens something fails so: of a directory that is to be
+/// synced it says that no sync was tried.
+pub fn lacks_descriptor(error: &io::Error) -> bool {
     let descriptors = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].map(rustix::io::Errno::raw_os_error);
-    matches!(error.kind(), StorageFull | QuotaExceeded | OutOfMemory | WouldBlock)
-        || error.raw_os_error().is_some_and(|number| descriptors.contains(&number))
+    error.raw_os_error().is_some_and(|number| descriptors.contains(&number))
 }
 
 /// What a call that may lack something brought; the inner error is a lack.

@@ -210,14 +210,17 @@ impl Checkpointer {
                 Ok((self.gather(*cut), true))
             }
             State::Syncing { ready, mut files, mut dirs } => {
-                if let Some(file) = files.pop() {
+                let is_done = if let Some(file) = files.pop() {
                     file.sync()?;
-                } else if let Some(dir) = dirs.pop() {
-                    self.parts.disk.sync_dir(&dir)?;
+                    true
+                } else if let Some(dir) = dirs.last() {
+                    let is_synced = self.sync_dir(dir)?;
+                    dirs.truncate(dirs.len() - usize::from(is_synced));
+                    is_synced
                 } else {
                     return Ok((State::Opening(ready), true));
-                }
-                Ok((State::Syncing { ready, files, dirs }, true))
+                };
+                Ok((State::Syncing { ready, files, dirs }, is_done))
             }
             State::Opening(ready) => self.open(ready),
             State::Writing { ready, file, bytes, at, is_new } => {
@@ -233,15 +236,33 @@ impl Checkpointer {
                 Ok((State::Writing { ready, file, bytes, at, is_new }, true))
             }
             State::Naming(ready) => {
-                self.parts.disk.sync_dir("")?;
-                Ok((self.commit(&ready), true))
+                let is_synced = self.sync_dir("")?;
+                Ok(if is_synced { (self.commit(&ready), true) } else { (State::Naming(ready), false) })
             }
             State::Unlinking(mut left) => {
-                let Some(unlink) = left.pop() else { return Ok((State::Resting, true)) };
-                self.unlink(unlink)?;
-                Ok((State::Unlinking(left), true))
+                let Some(unlink) = left.last() else { return Ok((State::Resting, true)) };
+                let is_done = self.unlink(unlink)?;
+                left.truncate(left.len() - usize::from(is_done));
+                Ok((State::Unlinking(left), is_done))
             }
         }
+    }
+
+    /// Syncs a directory; false when there is no descriptor for it now.
+    fn sync_dir(&mut self, dir: &str) -> io::Result<bool> {
+        match self.parts.disk.sync_dir(dir) {
+            Err(error) if disk::lacks_descriptor(&error) => {
+                self.lack.begins(if dir.is_empty() { "the data directory" } else { dir }, &error);
+                self.parts.room.set_lacking(true);
+                return Ok(false);
+            }
+            other => other?,
+        }
+        if self.lack.is_on() {
+            self.lack.ends();
+            self.parts.room.set_lacking(false);
+        }
+        Ok(true)
     }
 
     /// Opens the tables file that is written this time, with room for the rows.
@@ -315,35 +336,36 @@ impl Checkpointer {
         Ok(all)
     }
 
-    fn unlink(&mut self, unlink: Unlink) -> io::Result<()> {
+    /// One step of it; false when it has to be tried again.
+    fn unlink(&mut self, unlink: &Unlink) -> io::Result<bool> {
         let gone_is_fine = |result: io::Result<()>| match result {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         };
         match unlink {
-            Unlink::File(path) => gone_is_fine(self.parts.disk.remove(&path)),
-            Unlink::Dir(dir) => match gone_is_fine(self.parts.disk.remove_dir(&dir)) {
+            Unlink::File(path) => gone_is_fine(self.parts.disk.remove(path)).map(|()| true),
+            Unlink::Dir(dir) => match gone_is_fine(self.parts.disk.remove_dir(dir)) {
                 // A file that is not ours: it stays, and so does its directory.
-                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
-                other => other,
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(true),
+                other => other.map(|()| true),
             },
-            Unlink::Sync(dir) => self.parts.disk.sync_dir(&dir),
+            Unlink::Sync(dir) => self.sync_dir(dir),
             Unlink::Topic(topic) => {
-                for (lane, shared) in self.parts.tail.lanes_of(topic) {
+                for (lane, shared) in self.parts.tail.lanes_of(*topic) {
                     let segments = shared.lock().segments.clone();
                     for row in &segments {
                         self.parts.shelf.close(row.id);
                     }
                     self.parts.tail.forget(lane);
                 }
-                self.parts.wishes.close(topic);
+                self.parts.wishes.close(*topic);
                 self.parts.flusher.ring();
-                let forget = Admitted { request: Request::ForgetTopic(topic), permit: None };
+                let forget = Admitted { request: Request::ForgetTopic(*topic), permit: None };
                 // Where no more can wait, the next checkpoint asks again.
                 if self.parts.controls.push(forget).is_ok() {
-                    self.unlinked.insert(topic);
+                    self.unlinked.insert(*topic);
                 }
-                Ok(())
+                Ok(true)
             }
         }
     }
@@ -372,7 +394,7 @@ impl Stage for Checkpointer {
             self.began_at = Some(now.mono_us);
         }
         let state = std::mem::replace(&mut self.state, State::Resting);
-        let is_opening = matches!(state, State::Opening(_));
+        let is_flushing = matches!(state, State::Flushing(_));
         match self.advance(state) {
             Ok((next, true)) => {
                 self.state = next;
@@ -380,7 +402,7 @@ impl Stage for Checkpointer {
             }
             Ok((next, false)) => {
                 self.state = next;
-                if !is_opening {
+                if is_flushing {
                     return Step::Idle;
                 }
                 self.retry_at = now.mono_us + RETRY_US;

@@ -358,7 +358,11 @@ impl Stage for Grow {
             self.current = Some((slot, Filling::Open(mode)));
             return Step::Did;
         };
-        let may_lack = matches!(filling, Filling::Open(_) | Filling::Allocate(_));
+        let is_lack = match filling {
+            Filling::Open(_) | Filling::Allocate(_) => disk::is_lack,
+            Filling::SyncDir(_) => disk::lacks_descriptor,
+            Filling::Zero { .. } | Filling::Sync(_) => |_: &io::Error| false,
+        };
         match self.advance(slot, filling) {
             Ok(Some(next)) => {
                 if matches!(next, Filling::Zero { at: 0, .. }) {
@@ -367,7 +371,7 @@ impl Stage for Grow {
                 self.current = Some((slot, next));
             }
             Ok(None) => self.pool.add(slot),
-            Err(error) if may_lack && disk::is_lack(&error) => {
+            Err(error) if is_lack(&error) => {
                 // Nothing is lost: the journal just does not grow.
                 self.lack.begins(&slot.path(), &error);
                 self.pool.lacked();

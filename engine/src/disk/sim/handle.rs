@@ -84,6 +84,8 @@ impl Disk for SimHandle {
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        // The directory is opened for it.
+        self.look(|state| state.check_descriptor())?;
         self.change(CallKind::SyncDir, dir, |state| state.sync_dir(dir))
     }
 
