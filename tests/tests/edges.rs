@@ -659,3 +659,29 @@ fn a_lack_of_descriptors_at_any_moment_heals() {
         assert_eq!(read_lane(&world.engine, lane).expect("reads").len(), 6, "moment {moment}");
     }
 }
+
+/// A topic's files go with it, and nobody else's.
+#[test]
+fn a_deleted_topic_takes_no_foreign_file_with_it() {
+    let disk = SimDisk::new(35);
+    let mut world = open(&disk, settings());
+    let lane = topic(&mut world, "orders");
+    append(&mut world, "orders", None).expect("accepted");
+    checkpoint(&mut world);
+    let dir = format!("data/{:016x}/0", lane.topic.0);
+    let of_lane = |disk: &SimDisk| disk.files().into_iter().filter(|path| path.starts_with(&dir)).collect::<Vec<_>>();
+    let own = of_lane(&disk);
+    assert!(!own.is_empty());
+    let foreign = [format!("{dir}/backup.log.bak"), format!("{dir}/quarantined-1-00000000000000000007-00000000.log")];
+    foreign.iter().for_each(|path| disk.write_file(path, b"kept"));
+    // A directory that is named like a segment cannot be unlinked.
+    disk.handle().create_dir(&format!("{dir}/00000000000000000009-00000000.log")).expect("made");
+    let ticket = world.engine.delete_topic("orders", lane.topic);
+    world.wait(&ticket).expect("answered").expect("deleted");
+    checkpoint(&mut world);
+    world.driver.settle(100_000);
+    assert_eq!(world.engine.status().poisoned, None);
+    assert_eq!(of_lane(&disk), foreign);
+    topic(&mut world, "orders");
+    append(&mut world, "orders", None).expect("the name is free, and writes are on");
+}

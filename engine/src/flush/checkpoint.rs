@@ -26,7 +26,7 @@ use crate::{
     notice::{Lack, Notices},
     poison::Poison,
     segment::{
-        name::{DATA_DIR, lane_dir, topic_dir},
+        name::{DATA_DIR, Name, lane_dir, topic_dir},
         shelf::Shelf,
     },
     settings::Settings,
@@ -325,13 +325,16 @@ impl Checkpointer {
     fn unlinks_of(&self, row: &TopicRow) -> io::Result<Vec<Unlink>> {
         let mut all = vec![Unlink::Topic(row.id), Unlink::Sync(DATA_DIR.to_owned()), Unlink::Dir(topic_dir(row.id))];
         for partition in 0..row.config.partitions {
-            let dir = lane_dir(Lane { topic: row.id, partition: crate::id::Partition(partition) });
+            let lane = Lane { topic: row.id, partition: crate::id::Partition(partition) };
+            let dir = lane_dir(lane);
             let files = match self.parts.disk.list(&dir) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
                 other => other?,
             };
             all.push(Unlink::Dir(dir.clone()));
-            all.extend(files.into_iter().map(|file| Unlink::File(format!("{dir}/{}", file.name))));
+            // What is not of the log stays, and what was put aside: the next start names it.
+            let files = files.into_iter().filter(|file| !file.is_dir && Name::parse_file(lane, &file.name).is_some());
+            all.extend(files.map(|file| Unlink::File(format!("{dir}/{}", file.name))));
         }
         Ok(all)
     }
