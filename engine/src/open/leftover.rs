@@ -37,6 +37,8 @@ pub(super) enum Kept {
     Block { at: u64, first: Lsn, last: Lsn },
     /// A block of another partition.
     Elsewhere { at: u64, lane: Lane },
+    /// A segment of another cluster: its frames may have the numbers of ours.
+    Foreign,
     /// Bytes that are no whole block, in a file that no flush after the checkpoint can have made.
     Unknown { at: u64 },
 }
@@ -48,6 +50,7 @@ impl std::fmt::Display for Kept {
                 write!(f, "its block at {at} is of frames {first} to {last}, which are not replayed")
             }
             Self::Elsewhere { at, lane } => write!(f, "its block at {at} is of partition {lane}"),
+            Self::Foreign => f.write_str("it is a segment of another cluster"),
             Self::Unknown { at } => write!(f, "it holds no whole block, and other bytes at {at}"),
         }
     }
@@ -60,7 +63,9 @@ pub(super) fn kept(file: &dyn DiskFile, lane: Lane, known: &Known) -> io::Result
     let front = &mut piece[..FILE_HEADER_BYTES];
     let count = disk::read_full_at(file, front, 0)?;
     let header = FileHeader::decode_kind(&front[..count], FileKind::Segment).ok();
-    let header = header.filter(|header| header.cluster == known.cluster);
+    if header.is_some_and(|header| header.cluster != known.cluster) {
+        return Ok(Some(Kept::Foreign));
+    }
     let is_newer = header.is_some_and(|header| header.number >= known.next_segment.get());
     let mut other = (header.is_none() && front[..count].iter().any(|&byte| byte != 0)).then_some(0);
     let (mut at, mut has_blocks) = (FILE_HEADER_BYTES as u64, false);

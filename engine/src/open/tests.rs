@@ -18,7 +18,8 @@ use crate::{
     driver::seeded::{Seeded, SimEnv},
     engine::{self, Engine},
     error::ReadFault,
-    id::{Lane, Offset, Partition},
+    header::{FILE_HEADER_BYTES, FileHeader, FileKind},
+    id::{Lane, Offset, Partition, Uid},
     journal::{
         Identity, Tip,
         control::{CONTROL_PATH, Control},
@@ -364,6 +365,13 @@ fn a_segment_that_no_table_lists_is_kept_unless_replay_brings_all_of_it() {
     three.handle().create_dir("data/000000000000004d/0").expect("made");
     three.write_file(&unknown.path(), &bytes);
     kept(&three, &unknown.path(), &bytes);
+    // A segment of another cluster, whose frames have numbers that replay brings: ours they are not.
+    let (five, segment, _) = flushed_since();
+    let mut theirs = five.read_file(&segment);
+    let header = FileHeader::decode_kind(&theirs[..FILE_HEADER_BYTES], FileKind::Segment).expect("a segment");
+    theirs[..FILE_HEADER_BYTES].copy_from_slice(&FileHeader { cluster: Uid([7; 16]), ..header }.encode());
+    five.write_file(&segment, &theirs);
+    kept(&five, &segment, &theirs);
     // Room that was taken for a segment of which nothing was written: replay makes it again.
     let four = disk.snapshot();
     four.write_file(&beyond.path(), &vec![0; 64 << 10]);
@@ -371,20 +379,25 @@ fn a_segment_that_no_table_lists_is_kept_unless_replay_brings_all_of_it() {
     assert_eq!((world.findings.len(), four.files().contains(&beyond.path())), (0, false), "{:?}", world.findings);
 }
 
-#[test]
-fn a_segment_that_a_flush_after_the_checkpoint_made_is_removed_without_a_word() {
-    let (disk, _, _) = settled();
+/// A segment that a flush has made since the checkpoint, and the partition's end.
+fn flushed_since() -> (SimDisk, String, u64) {
+    let (disk, _, first) = settled();
     let mut world = open(&disk, 8).expect("it opens");
-    let end = 20;
-    let mut next = end;
-    let listed = disk.files().len();
+    let mut next = 20;
     while disk.files().iter().filter(|path| path.contains(".log")).count() < 2 {
         let ticket = append(&world.engine, next);
         assert!(answered(&mut world, &ticket));
         world.driver.settle(100_000);
         next += 1;
     }
-    assert!(disk.files().len() > listed && tables(&disk).lanes[0].segments.len() == 1, "no checkpoint came");
+    assert_eq!(tables(&disk).lanes[0].segments.len(), 1, "no checkpoint came");
+    let since = disk.files().into_iter().find(|path| path.contains(".log") && *path != first).expect("there are two");
+    (disk, since, next)
+}
+
+#[test]
+fn a_segment_that_a_flush_after_the_checkpoint_made_is_removed_without_a_word() {
+    let (disk, _, next) = flushed_since();
     let copy = disk.snapshot();
     let world = open(&copy, 9).expect("it opens");
     assert_eq!(world.findings, Vec::<String>::new());
