@@ -102,14 +102,14 @@ impl Member {
 
     /// Sends what there is of the next partition, a look's worth; false when nothing can be sent now.
     pub(super) async fn turn(&mut self) -> Result<bool, End> {
+        // What was packed before has gone to the transport, which counts it: a member that waits for credit holds none.
+        self.room = None;
         if self.is_paused || self.credit <= 0 {
             return Ok(false);
         }
         let Some(lane) = self.ready.pop_front() else { return Ok(false) };
         let Some(held) = self.holdings.get(lane).filter(|held| held.flows()) else { return Ok(true) };
         let (engine, order, cursor) = (self.place.engine.clone(), held.order.clone(), held.cursor(lane));
-        // What was packed before has gone to the transport, which counts it.
-        self.room = None;
         if let Some(connection) = &self.place.connection {
             self.room = connection.try_room(read::bytes_at(&engine, &order, cursor));
             if self.room.is_none() {
