@@ -63,6 +63,8 @@ pub enum WriteState {
     DiskFull,
     /// Not until a checkpoint gives journal files back.
     JournalFull,
+    /// Not until the system has again what it lacks, such as descriptors.
+    Lacking,
     /// Not until it is restarted.
     Off,
     /// One that this client does not know.
@@ -88,6 +90,7 @@ impl WriteState {
             Self::On => "ON",
             Self::DiskFull => "DISK_FULL",
             Self::JournalFull => "JOURNAL_FULL",
+            Self::Lacking => "LACKING",
             Self::Off => "OFF",
             Self::Unknown => "UNKNOWN",
         }
@@ -100,6 +103,7 @@ impl ServerStatus {
             v1::WriteState::On => WriteState::On,
             v1::WriteState::DiskFull => WriteState::DiskFull,
             v1::WriteState::JournalFull => WriteState::JournalFull,
+            v1::WriteState::Lacking => WriteState::Lacking,
             v1::WriteState::Off => WriteState::Off,
             v1::WriteState::Unspecified => WriteState::Unknown,
         };

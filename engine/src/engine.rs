@@ -24,7 +24,7 @@ use crate::{
         Append, Appended, Extent, InitProducer, ProducerOpened, ProducerView, ReadAnswer, RecentAppend, SegmentView,
         Start, Status, TopicConfig, TopicCreated, TopicView,
     },
-    sequence::registry,
+    sequence::{self, Gate, registry},
     settings::Settings,
     ticket::{Reply, Ticket, ticket},
 };
@@ -298,18 +298,19 @@ impl Engine {
         }
     }
 
-    /// Why an append would be refused now whatever is in it: the disk or the journal is full, or writes are off.
+    /// Why an append would be refused now whatever is in it: the disk or the journal is full, something is lacking, or
+    /// writes are off.
     pub fn write_refusal(&self) -> Option<Refusal> {
         let parts = &self.parts;
-        if let Err(refusal) = self.check_open() {
+        let now_us = parts.env.mono_us();
+        let door = self.check_open().and_then(|()| parts.room.check(now_us, parts.tail.pinned_bytes()));
+        if let Err(refusal) = door {
             return Some(refusal);
         }
-        let fullness = parts.pool.fullness();
-        if fullness.refuses_appends() {
-            let (files, limit) = (u64::from(fullness.used), u64::from(fullness.files_max));
-            return Some(Refusal::JournalFull { files, limit });
+        match sequence::gate(&parts.pool, &parts.tail, &parts.room, parts.settings.hold_checkpoints, now_us) {
+            Gate::Refuse(refusal) => Some(refusal),
+            Gate::Open | Gate::Wait => None,
         }
-        parts.room.check(parts.env.mono_us(), parts.tail.pinned_bytes()).err()
     }
 
     /// New writes are refused from here on; those in flight are answered.

@@ -509,6 +509,7 @@ fn a_lack_of_descriptors_or_inodes_is_refused_and_heals() {
             }
             assert!(!world.engine.is_poisoned(), "{:?}", world.engine.status().poisoned);
         }
+        assert!(world.engine.write_refusal().is_some(), "whoever asks for the state of writes is told the same");
         assert_eq!(world.engine.extent(lane).expect("it is there").end, Offset(taken));
         disk.set_lacks_descriptors(false);
         disk.set_files_left(None);
@@ -517,6 +518,7 @@ fn a_lack_of_descriptors_or_inodes_is_refused_and_heals() {
             world.driver.settle(100_000);
         }
         append(&mut world, "orders", None).expect("it has healed");
+        assert_eq!(world.engine.write_refusal(), None);
         checkpoint(&mut world);
         drop(world);
         disk.crash(Crash::Power);
@@ -673,7 +675,9 @@ fn a_deleted_topic_takes_no_foreign_file_with_it() {
     let own = of_lane(&disk);
     assert!(!own.is_empty());
     let foreign = [format!("{dir}/backup.log.bak"), format!("{dir}/quarantined-1-00000000000000000007-00000000.log")];
-    foreign.iter().for_each(|path| disk.write_file(path, b"kept"));
+    for path in &foreign {
+        disk.write_file(path, b"kept");
+    }
     // A directory that is named like a segment cannot be unlinked.
     disk.handle().create_dir(&format!("{dir}/00000000000000000009-00000000.log")).expect("made");
     let ticket = world.engine.delete_topic("orders", lane.topic);

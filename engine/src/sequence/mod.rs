@@ -65,12 +65,35 @@ struct Next {
 }
 
 /// What becomes of appends that wait here.
-enum Gate {
+pub(crate) enum Gate {
     Open,
     /// There is no room; it comes free by itself.
     Wait,
     /// There is no room, and none will come by waiting alone.
     Refuse(Refusal),
+}
+
+/// What becomes of appends now: asked by the stage, and by whoever tells the state of writes.
+pub(crate) fn gate(pool: &Pool, tail: &Tail, room: &Room, refuse_when_full: bool, now_us: u64) -> Gate {
+    let fullness = pool.fullness();
+    let is_held = fullness.holds_appends();
+    if is_held && (refuse_when_full || fullness.refuses_appends()) {
+        let (files, limit) = (u64::from(fullness.used), u64::from(fullness.files_max * 3 / 4));
+        return Gate::Refuse(Refusal::JournalFull { files, limit });
+    }
+    // What is taken in now might never be written.
+    if fullness.is_starved {
+        return Gate::Refuse(Refusal::Lacking);
+    }
+    if !is_held && !tail.is_full() {
+        return Gate::Open;
+    }
+    // Room comes by flushing, and flushing needs the disk.
+    match room.check(now_us, tail.pinned_bytes()) {
+        Ok(()) if room.is_lacking() => Gate::Refuse(Refusal::Lacking),
+        Ok(()) => Gate::Wait,
+        Err(refusal) => Gate::Refuse(refusal),
+    }
 }
 
 /// The sequence stage.
@@ -169,25 +192,8 @@ impl Sequencer {
     }
 
     fn gate(&self, now: Now) -> Gate {
-        let fullness = self.parts.pool.fullness();
-        let is_held = fullness.holds_appends();
-        if is_held && (self.parts.refuse_when_full || fullness.refuses_appends()) {
-            let (files, limit) = (u64::from(fullness.used), u64::from(fullness.files_max * 3 / 4));
-            return Gate::Refuse(Refusal::JournalFull { files, limit });
-        }
-        // What is taken in now might never be written.
-        if fullness.is_starved {
-            return Gate::Refuse(Refusal::Lacking);
-        }
-        if !is_held && !self.parts.tail.is_full() {
-            return Gate::Open;
-        }
-        // Room comes by flushing, and flushing needs the disk.
-        match self.parts.room.check(now.mono_us, self.parts.tail.pinned_bytes()) {
-            Ok(()) if self.parts.room.is_lacking() => Gate::Refuse(Refusal::Lacking),
-            Ok(()) => Gate::Wait,
-            Err(refusal) => Gate::Refuse(refusal),
-        }
+        let Parts { pool, tail, room, refuse_when_full, .. } = &self.parts;
+        gate(pool, tail, room, *refuse_when_full, now.mono_us)
     }
 
     fn decide(&mut self, request: Request, permit: Option<Permit>) -> Option<Sequenced> {

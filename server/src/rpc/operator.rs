@@ -98,6 +98,7 @@ fn writes(refusal: Option<Refusal>) -> (WriteState, String) {
     let state = match refusal {
         Refusal::DiskFull { .. } => WriteState::DiskFull,
         Refusal::JournalFull { .. } => WriteState::JournalFull,
+        Refusal::Lacking => WriteState::Lacking,
         _ => WriteState::Off,
     };
     (state, of_refusal(&refusal).message)
@@ -136,6 +137,7 @@ mod tests {
             (None, WriteState::On, ""),
             (Some(Refusal::DiskFull { unit: "bytes", free: 5, needed: 6 }), WriteState::DiskFull, "disk"),
             (Some(Refusal::JournalFull { files: 14, limit: 16 }), WriteState::JournalFull, "journal"),
+            (Some(Refusal::Lacking), WriteState::Lacking, "lack"),
             (Some(Refusal::Stopping), WriteState::Off, "stop"),
         ];
         for (refusal, state, word) in cases {
