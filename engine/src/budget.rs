@@ -30,6 +30,8 @@ struct State {
     next_turn: u64,
     /// Those who wait, in order of arrival. A turn that is given up is removed by its future's drop.
     waiting: VecDeque<(u64, Option<Waker>)>,
+    /// What they wait with: it is in memory as well.
+    waiting_bytes: u64,
 }
 
 /// The right to have so many bytes on their way. Given back on drop.
@@ -39,7 +41,7 @@ pub struct Permit {
     shared: Arc<Shared>,
 }
 
-/// Resolves to a permit, in order of arrival.
+/// Resolves to a permit, in order of arrival; to none when as much waits already as may.
 #[derive(Debug)]
 pub struct Acquire {
     bytes: u64,
@@ -62,7 +64,7 @@ impl Budget {
         Some(self.shared.take(&mut state, bytes))
     }
 
-    /// Waits for room.
+    /// Waits for room. As many bytes may wait as may be on their way; one append always may.
     pub fn acquire(&self, bytes: u64) -> Acquire {
         Acquire { bytes, turn: None, shared: self.shared.clone() }
     }
@@ -70,6 +72,11 @@ impl Budget {
     /// The limit, in bytes.
     pub fn bytes_max(&self) -> u64 {
         self.shared.bytes_max
+    }
+
+    /// Bytes that wait for room.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.shared.state.lock().waiting_bytes
     }
 
     /// Bytes on their way.
@@ -95,9 +102,9 @@ impl Shared {
 }
 
 impl Future for Acquire {
-    type Output = Permit;
+    type Output = Option<Permit>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Permit> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Permit>> {
         let shared = self.shared.clone();
         let mut state = shared.state.lock();
         let is_first = match self.turn {
@@ -107,6 +114,7 @@ impl Future for Acquire {
         if is_first && shared.fits(&state, self.bytes) {
             if self.turn.take().is_some() {
                 state.waiting.pop_front();
+                state.waiting_bytes -= self.bytes;
             }
             let permit = shared.take(&mut state, self.bytes);
             let next = Shared::wake_first(&mut state);
@@ -114,14 +122,22 @@ impl Future for Acquire {
             if let Some(next) = next {
                 next.wake();
             }
-            return Poll::Ready(permit);
+            return Poll::Ready(Some(permit));
         }
-        let turn = *self.turn.get_or_insert_with(|| {
-            let turn = state.next_turn;
-            state.next_turn += 1;
-            state.waiting.push_back((turn, None));
-            turn
-        });
+        let turn = match self.turn {
+            Some(turn) => turn,
+            None if !state.waiting.is_empty() && state.waiting_bytes + self.bytes > shared.bytes_max => {
+                return Poll::Ready(None);
+            }
+            None => {
+                let turn = state.next_turn;
+                state.next_turn += 1;
+                state.waiting.push_back((turn, None));
+                state.waiting_bytes += self.bytes;
+                self.turn = Some(turn);
+                turn
+            }
+        };
         if let Some((_, waker)) = state.waiting.iter_mut().find(|(other, _)| *other == turn) {
             *waker = Some(context.waker().clone());
         }
@@ -134,6 +150,7 @@ impl Drop for Acquire {
         let Some(turn) = self.turn else { return };
         let mut state = self.shared.state.lock();
         state.waiting.retain(|(other, _)| *other != turn);
+        state.waiting_bytes -= self.bytes;
         let next = Shared::wake_first(&mut state);
         drop(state);
         if let Some(next) = next {
@@ -159,7 +176,7 @@ impl Drop for Permit {
 mod tests {
     use super::*;
 
-    fn poll(acquire: &mut Acquire) -> Poll<Permit> {
+    fn poll(acquire: &mut Acquire) -> Poll<Option<Permit>> {
         Pin::new(acquire).poll(&mut Context::from_waker(Waker::noop()))
     }
 
@@ -182,13 +199,31 @@ mod tests {
     fn a_waiter_that_gives_up_lets_the_next_one_pass() {
         let budget = Budget::new(10, 100);
         let held = budget.try_acquire(8).expect("empty budget");
-        let (mut first, mut second) = (budget.acquire(9), budget.acquire(2));
+        let (mut first, mut second) = (budget.acquire(8), budget.acquire(2));
         assert!(poll(&mut first).is_pending());
         assert!(poll(&mut second).is_pending());
         drop(first);
         assert!(poll(&mut second).is_ready());
         drop(held);
         assert_eq!(budget.bytes(), 0);
+    }
+
+    #[test]
+    fn what_waits_is_bounded_and_one_always_may() {
+        let budget = Budget::new(10, 100);
+        let held = budget.try_acquire(8).expect("empty budget");
+        let (mut first, mut second, mut third) = (budget.acquire(50), budget.acquire(1), budget.acquire(1));
+        assert!(poll(&mut first).is_pending(), "one may wait whatever its size");
+        assert!(matches!(poll(&mut second), Poll::Ready(None)), "no more may");
+        drop(first);
+        assert_eq!(budget.waiting_bytes(), 0);
+        let mut fourth = budget.acquire(9);
+        assert!(poll(&mut fourth).is_pending() && poll(&mut third).is_pending());
+        assert_eq!(budget.waiting_bytes(), 10);
+        drop(held);
+        assert!(matches!(poll(&mut fourth), Poll::Ready(Some(_))));
+        assert!(matches!(poll(&mut third), Poll::Ready(Some(_))));
+        assert_eq!(budget.waiting_bytes(), 0);
     }
 
     #[test]

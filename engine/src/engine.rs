@@ -66,22 +66,29 @@ pub fn open(
 }
 
 impl Engine {
-    /// Appends when there is room in the budget: resolves to the ticket once the append is admitted or refused.
+    /// Appends when there is room in the budget: resolves to the ticket once the append is admitted or refused. When as
+    /// much waits for room as there is room, it is refused as [`Refusal::Overloaded`].
     ///
     /// **Order**: calls get room in the order in which their futures were first polled; await one before the next is
     /// made and the log has them in that order. **Durability**: when the ticket answers, the append is on the disk.
     /// **Cancelling**: the future or the ticket dropped before the log has taken the append up: nothing is written.
     pub async fn append(&self, append: Append) -> Ticket<Appended> {
-        let permit = self.budget.acquire(admit::append_bytes(&append)).await;
-        self.enter(append, permit)
+        match self.budget.acquire(admit::append_bytes(&append)).await {
+            Some(permit) => self.enter(append, permit),
+            None => self.overloaded(),
+        }
     }
 
     /// As [`Engine::append`], but a full budget is answered [`Refusal::Overloaded`] at once.
     pub fn try_append(&self, append: Append) -> Ticket<Appended> {
         match self.budget.try_acquire(admit::append_bytes(&append)) {
             Some(permit) => self.enter(append, permit),
-            None => Ticket::resolved(Err(Refusal::Overloaded { limit_bytes: self.budget.bytes_max() })),
+            None => self.overloaded(),
         }
+    }
+
+    fn overloaded(&self) -> Ticket<Appended> {
+        Ticket::resolved(Err(Refusal::Overloaded { limit_bytes: self.budget.bytes_max() }))
     }
 
     fn enter(&self, append: Append, permit: Permit) -> Ticket<Appended> {
@@ -98,7 +105,7 @@ impl Engine {
                 // The budget holds as many appends as the queue does; one that finds no place was not taken.
                 if let Err(admitted) = pushed {
                     drop(admitted);
-                    return Ticket::resolved(Err(Refusal::Overloaded { limit_bytes: self.budget.bytes_max() }));
+                    return self.overloaded();
                 }
                 ticket
             }
@@ -286,6 +293,7 @@ impl Engine {
             tail_bytes_max: parts.settings.tail_bytes,
             in_flight_bytes: self.budget.bytes(),
             in_flight_bytes_max: self.budget.bytes_max(),
+            waiting_bytes: self.budget.waiting_bytes(),
             answer_bytes,
             answer_bytes_max: parts.settings.answers_bytes,
             journal_files: fullness.used.into(),

@@ -363,6 +363,8 @@ pub struct Status {
     pub in_flight_bytes: u64,
     /// See `in_flight_bytes`.
     pub in_flight_bytes_max: u64,
+    /// Bytes of appends that wait to be admitted, also of `in_flight_bytes_max`.
+    pub waiting_bytes: u64,
     /// Bytes of answers that are remembered for retries, of `answer_bytes_max`.
     pub answer_bytes: u64,
     /// See `answer_bytes`.

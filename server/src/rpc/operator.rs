@@ -112,6 +112,7 @@ fn budgets(status: &request::Status, used: &Use) -> Vec<v1::MemoryBudget> {
     let rows = [
         ("tail", status.tail_bytes, status.tail_bytes_max),
         ("appends in flight", status.in_flight_bytes, status.in_flight_bytes_max),
+        ("appends that wait for room", status.waiting_bytes, status.in_flight_bytes_max),
         // Twice: see `Settings::answers_bytes`.
         ("remembered answers", status.answer_bytes, 2 * status.answer_bytes_max),
         ("requests that are not whole", used.undecoded_bytes, UNDECODED_BYTES_MAX),
