@@ -48,16 +48,7 @@ pub struct Members {
 impl Members {
     /// Creates the group. Ends early when the disk dies under it.
     pub fn prepare(&mut self, world: &mut World) -> Option<()> {
-        let config = GroupConfig {
-            mode: Mode::Members,
-            rule: Some(Rule::Spread),
-            start: Start::Earliest,
-            below_head: BelowHead::Fail,
-            session_ms: 10_000,
-            drain_ms: 30_000,
-        };
-        let new = NewGroup { name: GROUP.to_owned(), topics: vec![TOPIC.to_owned()], config };
-        let ticket = world.engine.create_group(new);
+        let ticket = world.engine.create_group(new_group(GROUP, TOPIC));
         world.wait(&ticket)?.ok()?;
         self.is_created = true;
         Some(())
@@ -209,6 +200,19 @@ impl Members {
         }
         Ok(())
     }
+}
+
+/// A group of members that reads one topic from its beginning.
+pub fn new_group(name: &str, topic: &str) -> NewGroup {
+    let config = GroupConfig {
+        mode: Mode::Members,
+        rule: Some(Rule::Spread),
+        start: Start::Earliest,
+        below_head: BelowHead::Fail,
+        session_ms: 10_000,
+        drain_ms: 30_000,
+    };
+    NewGroup { name: name.to_owned(), topics: vec![topic.to_owned()], config }
 }
 
 fn commit(lane: Lane, next: Offset, epoch: u64) -> CursorCommit {

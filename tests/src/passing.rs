@@ -7,12 +7,12 @@
 use bytes::Bytes;
 use tillroll_engine::{
     error::Refusal,
-    group::{BelowHead, GroupConfig, Join, Mode, NewGroup, Rule, SetCursors},
+    group::{Join, SetCursors},
     id::{Lane, Offset, Partition},
-    request::{Append, CursorCommit, InitProducer, Stamp, Start},
+    request::{Append, CursorCommit, InitProducer, Stamp},
 };
 
-use crate::{dice::Dice, ledger::Broken, world::World};
+use crate::{dice::Dice, ledger::Broken, members::new_group, world::World};
 
 const GROUP: &str = "passing";
 const TOPIC: &str = "plain";
@@ -66,16 +66,7 @@ impl Passing {
 
     /// Makes the group, unless it is there, and joins it; the epoch under which the member holds the partition.
     fn join(&mut self, world: &mut World, lane: Lane) -> Option<u64> {
-        let config = GroupConfig {
-            mode: Mode::Members,
-            rule: Some(Rule::Spread),
-            start: Start::Earliest,
-            below_head: BelowHead::Fail,
-            session_ms: 10_000,
-            drain_ms: 30_000,
-        };
-        let new = NewGroup { name: GROUP.to_owned(), topics: vec![TOPIC.to_owned()], config };
-        let ticket = world.engine.create_group(new);
+        let ticket = world.engine.create_group(new_group(GROUP, TOPIC));
         world.wait(&ticket)?.ok()?;
         self.instances += 1;
         let (group, member, instance) = (GROUP.to_owned(), "m".to_owned(), format!("p-{}", self.instances));

@@ -5,14 +5,16 @@
 use tillroll_engine::{
     disk::sim::{Crash, SimDisk},
     error::{CursorWhy, Refusal},
-    group::{BelowHead, GroupConfig, Join, Mode, NewGroup, Rule},
+    group::Join,
     id::{Lane, Offset, Partition},
     request::{
-        Append, AppendBatch, Appended, Check, Content, CursorCommit, HeldAssignment, InitProducer, Stamp, Start,
-        TopicConfig,
+        Append, AppendBatch, Appended, Check, Content, CursorCommit, HeldAssignment, InitProducer, Stamp, TopicConfig,
     },
 };
-use tillroll_tests::world::{World, record_set, settings};
+use tillroll_tests::{
+    members::new_group,
+    world::{World, record_set, settings},
+};
 
 const GROUP: &str = "workers";
 const TOPIC: &str = "orders";
@@ -29,15 +31,7 @@ fn create_topic(world: &mut World) -> Lane {
 }
 
 fn create_group(world: &mut World) {
-    let config = GroupConfig {
-        mode: Mode::Members,
-        rule: Some(Rule::Spread),
-        start: Start::Earliest,
-        below_head: BelowHead::Fail,
-        session_ms: 10_000,
-        drain_ms: 30_000,
-    };
-    let ticket = world.engine.create_group(NewGroup { name: GROUP.into(), topics: vec![TOPIC.into()], config });
+    let ticket = world.engine.create_group(new_group(GROUP, TOPIC));
     world.wait(&ticket).expect("answered").expect("created");
 }
 
