@@ -136,6 +136,30 @@ pub enum Notice {
         /// What was found, with the next step.
         text: String,
     },
+    /// What callers changed.
+    Changed(Change),
+    /// The system's clock jumped.
+    ClockJumped {
+        /// By how much, in microseconds; negative: backwards.
+        by_us: i64,
+        /// How far append times are ahead of the clock now, in microseconds: they stand still for so long.
+        ahead_us: i64,
+    },
+    /// A stop ended before everything was checkpointed.
+    StopGivenUp {
+        /// Frames that the next start replays.
+        frames: u64,
+        /// The last frame that is durable.
+        durable: Lsn,
+        /// Partitions with records that are in no segment yet.
+        partitions: u64,
+    },
+}
+
+/// What callers changed that an operator should hear of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
     /// A topic was deleted.
     TopicDeleted {
         /// Its name.
@@ -200,22 +224,6 @@ pub enum Notice {
         /// Why, as was said.
         reason: String,
     },
-    /// The system's clock jumped.
-    ClockJumped {
-        /// By how much, in microseconds; negative: backwards.
-        by_us: i64,
-        /// How far append times are ahead of the clock now, in microseconds: they stand still for so long.
-        ahead_us: i64,
-    },
-    /// A stop ended before everything was checkpointed.
-    StopGivenUp {
-        /// Frames that the next start replays.
-        frames: u64,
-        /// The last frame that is durable.
-        durable: Lsn,
-        /// Partitions with records that are in no segment yet.
-        partitions: u64,
-    },
 }
 
 impl Notice {
@@ -268,15 +276,8 @@ impl Notice {
                 (Warn, format!("{text}: {acked}"))
             }
             Self::Finding { text } => (Warn, text.clone()),
-            Self::TopicDeleted { .. }
-            | Self::GroupCreated { .. }
-            | Self::GroupDeleted { .. }
-            | Self::MemberJoined { .. }
-            | Self::MemberTakenOver { .. }
-            | Self::MemberGone { .. }
-            | Self::PartitionTaken { .. }
-            | Self::CursorsSet { .. }
-            | Self::ClockJumped { .. } => self.event(),
+            Self::Changed(change) => change.told(),
+            Self::ClockJumped { by_us, ahead_us } => jump(*by_us, *ahead_us),
             Self::StopGivenUp { frames, durable, partitions } => (
                 Warn,
                 format!(
@@ -288,9 +289,8 @@ impl Notice {
     }
 }
 
-impl Notice {
-    /// The same for what callers did, and the clock.
-    fn event(&self) -> (Severity, String) {
+impl Change {
+    fn told(&self) -> (Severity, String) {
         use Severity::{Info, Warn};
         match self {
             Self::TopicDeleted { topic } => (Info, format!("topic {topic} was deleted")),
@@ -322,15 +322,15 @@ impl Notice {
                 let reason = if reason.is_empty() { "no reason was given" } else { reason };
                 (Info, format!("cursors of group {group} were set in {partitions} partitions of {topic}: {reason}"))
             }
-            Self::ClockJumped { by_us, ahead_us } => {
-                let (by, ahead) = (by_us / 1_000_000, ahead_us / 1_000_000);
-                let stands = match ahead {
-                    0 => "append times go on with it".to_owned(),
-                    _ => format!("append times are {ahead} s ahead of it and stand still until it is there"),
-                };
-                (Warn, format!("the system's clock jumped by {by} s: {stands}"))
-            }
-            _ => (Info, String::new()),
         }
     }
+}
+
+fn jump(by_us: i64, ahead_us: i64) -> (Severity, String) {
+    let (by, ahead) = (by_us / 1_000_000, ahead_us / 1_000_000);
+    let stands = match ahead {
+        0 => "append times go on with it".to_owned(),
+        _ => format!("append times are {ahead} s ahead of it and stand still until it is there"),
+    };
+    (Severity::Warn, format!("the system's clock jumped by {by} s: {stands}"))
 }

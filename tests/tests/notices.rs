@@ -10,6 +10,7 @@ use tillroll_engine::{
 };
 use tillroll_tests::{
     ledger::read_lane,
+    members::new_group,
     world::{World, record_set, settings},
 };
 
@@ -159,26 +160,13 @@ fn what_a_start_did_is_reported() {
 fn what_happens_to_groups_and_topics_and_the_clock_is_reported() {
     use tillroll_engine::{
         env::Env as _,
-        group::{BelowHead, GroupConfig, Join, Mode, NewGroup, Rule, SetCursors},
-        notice::Gone,
-        request::Start,
+        group::{Join, SetCursors},
+        notice::{Change, Gone},
     };
     let mut world = open(&SimDisk::new(29), settings());
     let lane = topic(&mut world);
     assert!(append(&mut world));
-    let new = NewGroup {
-        name: "mailer".into(),
-        topics: vec!["orders".into()],
-        config: GroupConfig {
-            mode: Mode::Members,
-            rule: Some(Rule::Spread),
-            start: Start::Earliest,
-            below_head: BelowHead::Fail,
-            session_ms: 10_000,
-            drain_ms: 30_000,
-        },
-    };
-    let ticket = world.engine.create_group(new);
+    let ticket = world.engine.create_group(new_group("mailer", "orders"));
     world.wait(&ticket).expect("answered").expect("created");
     let join = |instance: &str| Join {
         group: "mailer".into(),
@@ -210,15 +198,23 @@ fn what_happens_to_groups_and_topics_and_the_clock_is_reported() {
     let told = taken(&world);
     let (group, member, client) = ("mailer".to_owned(), "m".to_owned(), "a test".to_owned());
     for expected in [
-        Notice::GroupCreated { group: group.clone(), topics: vec!["orders".into()] },
-        Notice::MemberJoined { group: group.clone(), member: member.clone(), client: client.clone() },
-        Notice::MemberTakenOver { group: group.clone(), member: member.clone(), client },
-        Notice::CursorsSet { group: group.clone(), topic: "orders".into(), partitions: 1, reason: "a sale".into() },
+        Notice::Changed(Change::GroupCreated { group: group.clone(), topics: vec!["orders".into()] }),
+        Notice::Changed(Change::MemberJoined { group: group.clone(), member: member.clone(), client: client.clone() }),
+        Notice::Changed(Change::MemberTakenOver { group: group.clone(), member: member.clone(), client }),
+        Notice::Changed(Change::CursorsSet {
+            group: group.clone(),
+            topic: "orders".into(),
+            partitions: 1,
+            reason: "a sale".into(),
+        }),
         Notice::ClockJumped { by_us: 3_600_000_000, ahead_us: 0 },
-        Notice::TopicDeleted { topic: "orders".into() },
-        Notice::GroupDeleted { group },
+        Notice::Changed(Change::TopicDeleted { topic: "orders".into() }),
+        Notice::Changed(Change::GroupDeleted { group }),
     ] {
         assert!(told.contains(&expected), "{expected:?} is missing: {told:?}");
     }
-    assert!(!told.iter().any(|notice| matches!(notice, Notice::MemberGone { why: Gone::Silent, .. })), "{told:?}");
+    assert!(
+        !told.iter().any(|notice| matches!(notice, Notice::Changed(Change::MemberGone { why: Gone::Silent, .. }))),
+        "{told:?}"
+    );
 }

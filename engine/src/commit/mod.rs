@@ -19,7 +19,7 @@ use crate::{
     id::{Lane, TopicId},
     journal::{Frame, Group, Tip, op::Op},
     marks::Marks,
-    notice::Notices,
+    notice::{Notice, Notices},
     poison::Poison,
     stage::{Bell, Now, Queue, Stage, Step},
     tail::{Tail, TailBatch},
@@ -155,7 +155,7 @@ impl Stage for Publisher {
             if was_at_rest || !ended.is_empty() {
                 self.parts.checkpointer.ring();
             }
-            events.into_iter().flatten().for_each(|event| self.parts.notices.push(event));
+            events.into_iter().flatten().for_each(|change| self.parts.notices.push(Notice::Changed(change)));
             self.parts.applier.tail.wake(grown);
             self.parts.watch.wake(&group.frames);
             for topic in ended {

@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use clap::Args;
@@ -115,7 +116,8 @@ fn broker(
     descriptors();
     let settings = Settings { hold_checkpoints: tuning.hold_checkpoints, ..Settings::default() };
     let running = Running::start(data, settings).map_err(|error| refused(data, &error))?;
-    notices::log_now(&running.engine);
+    let told = Arc::new(notices::Log::new(running.engine.clone()));
+    told.now();
     let OpenReport { incarnation, frames_replayed, dropped_bytes, .. } = running.report;
     tracing::info!(data = %data.display(), incarnation, frames_replayed, dropped_bytes, "opened");
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -137,12 +139,12 @@ fn broker(
         listening(address);
         let stop = CancellationToken::new();
         tokio::spawn(end_on_signals(signals, stop.clone(), out));
-        let engine = running.engine.clone();
-        tokio::spawn(notices::log_all(engine.clone()));
+        let following = told.clone();
+        tokio::spawn(async move { following.follow().await });
         server.serve(stop).await.map_err(|error| Failure::plain(format!("serving: {error}")))?;
         // Blocks for some seconds at most, and must not hold up the second signal.
         let stopped = tokio::task::spawn_blocking(move || running.stop()).await;
-        notices::log_now(&engine);
+        told.end();
         stopped.map(|_| ()).map_err(|_| Failure::plain("the engine did not stop in order"))
     });
     runtime.shutdown_background();
