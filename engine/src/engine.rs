@@ -269,7 +269,22 @@ impl Engine {
         self.parts.checkpointer.ring();
     }
 
-    /// The engine at a glance.
+    /// The run of this log: rises with each opening.
+    pub fn incarnation(&self) -> u64 {
+        self.parts.identity.incarnation.0
+    }
+
+    /// The id of its directory.
+    pub fn node_id(&self) -> String {
+        self.parts.identity.node.to_string()
+    }
+
+    /// Syncs of the journal since the start.
+    pub fn journal_syncs(&self) -> u64 {
+        self.parts.syncs.load(Ordering::Relaxed)
+    }
+
+    /// The engine at a glance. **Cost**: a look at every partition.
     pub fn status(&self) -> Status {
         let parts = &self.parts;
         let applied = parts.applied.read();
@@ -280,8 +295,8 @@ impl Engine {
         let fullness = parts.pool.fullness();
         let stored = parts.tail.lanes().iter().map(|(_, lane)| stored_bytes(lane)).sum();
         Status {
-            incarnation: parts.identity.incarnation.0,
-            node_id: parts.identity.node.to_string(),
+            incarnation: self.incarnation(),
+            node_id: self.node_id(),
             durable: parts.marks.durable.get(),
             published: parts.marks.published.get(),
             checkpointed: parts.marks.checkpointed.get(),
@@ -301,7 +316,7 @@ impl Engine {
             stored_bytes: stored,
             free_bytes: parts.disk.space().ok().map(|space| space.free),
             needed_bytes: parts.room.needed_bytes(parts.tail.pinned_bytes()),
-            syncs: parts.syncs.load(Ordering::Relaxed),
+            syncs: self.journal_syncs(),
             poisoned: parts.poison.first().map(|poisoned| poisoned.to_string()),
         }
     }

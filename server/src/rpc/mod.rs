@@ -60,7 +60,7 @@ impl Log {
 
     /// Serves this engine until `stop`.
     pub fn new(engine: Engine, stop: CancellationToken) -> Self {
-        let node_id = engine.status().node_id.into();
+        let node_id = engine.node_id().into();
         Self { engine, stop, node_id }
     }
 }
@@ -71,11 +71,10 @@ impl LogService for Log {
         &self,
         _request: Request<v1::GetServerRequest>,
     ) -> Result<Response<v1::GetServerResponse>, Status> {
-        let status = self.engine.status();
         Ok(Response::new(v1::GetServerResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node_id: self.node_id.to_string(),
-            incarnation: status.incarnation,
+            incarnation: self.engine.incarnation(),
             limits: Some(v1::Limits {
                 max_record_bytes: limits::RECORD_BYTES_MAX,
                 max_append_bytes: limits::APPEND_BYTES_MAX as u32,
@@ -88,7 +87,7 @@ impl LogService for Log {
                 max_batch_bytes: limits::BATCH_BYTES_MAX as u32,
             }),
             features: wire::FEATURES.iter().map(|feature| (*feature).to_owned()).collect(),
-            journal_syncs: status.syncs,
+            journal_syncs: self.engine.journal_syncs(),
         }))
     }
 
