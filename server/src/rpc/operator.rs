@@ -14,7 +14,10 @@ use tillroll_proto::{
 use tonic::{Request, Response, Status};
 
 use crate::{
-    connections::{Connections, STREAMS_MAX, UNDECODED_BYTES_MAX, UNREAD_BYTES_MAX, Use, window_bytes},
+    connections::{
+        Connections, STREAMS_MAX, UNDECODED_BYTES_MAX, UNDECODED_BYTES_OWN, UNREAD_BYTES_MAX, UNREAD_BYTES_SMALL, Use,
+        window_bytes,
+    },
     notices::TARGET,
     refusal::of_refusal,
 };
@@ -108,6 +111,8 @@ fn writes(refusal: Option<Refusal>) -> (WriteState, String) {
 /// indexes of segments) grows with itself and is not among it.
 fn budgets(status: &request::Status, used: &Use) -> Vec<v1::MemoryBudget> {
     let windows = (window_bytes(used.connections), window_bytes(used.connections_max));
+    // Each connection has a little beyond the common budgets.
+    let own = |bytes: u64| used.connections_max as u64 * bytes;
     let calls = (used.streams as u64 * CALL_BYTES, STREAMS_MAX as u64 * CALL_BYTES);
     let rows = [
         ("tail", status.tail_bytes, status.tail_bytes_max),
@@ -115,8 +120,8 @@ fn budgets(status: &request::Status, used: &Use) -> Vec<v1::MemoryBudget> {
         ("appends that wait for room", status.waiting_bytes, status.in_flight_bytes_max),
         // Twice: see `Settings::answers_bytes`.
         ("remembered answers", status.answer_bytes, 2 * status.answer_bytes_max),
-        ("requests that are not whole", used.undecoded_bytes, UNDECODED_BYTES_MAX),
-        ("responses that are not read", used.unread_bytes, UNREAD_BYTES_MAX),
+        ("requests that are not whole", used.undecoded_bytes, UNDECODED_BYTES_MAX + own(UNDECODED_BYTES_OWN)),
+        ("responses that are not read", used.unread_bytes, UNREAD_BYTES_MAX + own(UNREAD_BYTES_SMALL)),
         ("windows of connections", windows.0, windows.1),
         ("open calls", calls.0, calls.1),
     ];
