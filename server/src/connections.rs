@@ -287,10 +287,16 @@ impl Connection {
         (is_small || self.fits(bytes)).then(|| self.unread(bytes))
     }
 
+    /// Counts one more that waits for room.
+    pub fn waits(&self) -> Waits {
+        self.all.waiting.fetch_add(1, Ordering::Relaxed);
+        Waits(self.all.clone())
+    }
+
     /// Waits for room for a response of about so many bytes: in all connections, and in this one.
     pub async fn room(self: &Arc<Self>, bytes: usize) -> Unread {
         if !self.fits(bytes) {
-            let _waits = Waits::new(&self.all);
+            let _waits = self.waits();
             loop {
                 let room = self.all.room.notified();
                 tokio::pin!(room);
@@ -306,17 +312,10 @@ impl Connection {
     }
 }
 
-/// Counts whoever waits for room, also one that gives up.
-struct Waits<'a>(&'a Connections);
+/// Somebody waits for room, until this is dropped: whoever reads nothing meanwhile loses its own.
+pub struct Waits(Arc<Connections>);
 
-impl<'a> Waits<'a> {
-    fn new(all: &'a Connections) -> Self {
-        all.waiting.fetch_add(1, Ordering::Relaxed);
-        Self(all)
-    }
-}
-
-impl Drop for Waits<'_> {
+impl Drop for Waits {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
@@ -460,5 +459,19 @@ mod tests {
         assert!(!waiting.is_finished());
         held.clear();
         waiting.await.expect("there is room");
+    }
+
+    /// A member of a group asks again and again instead of waiting in place.
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_again_for_room_counts_as_one_who_waits() {
+        let all = Connections::new(8);
+        tokio::spawn(all.clone().watch());
+        let (hostile, good) = (all.open().expect("room"), all.open().expect("room"));
+        let _held: Vec<_> = (0..64).map(|_| hostile.unread(1 << 20)).collect();
+        assert!(good.try_room(1 << 20).is_none());
+        let cut = hostile.cut().cancelled();
+        assert!(tokio::time::timeout(STALLED * 4, cut).await.is_err(), "nobody waits");
+        let _waits = good.waits();
+        hostile.cut().cancelled().await;
     }
 }

@@ -113,9 +113,11 @@ impl Member {
         if let Some(connection) = &self.place.connection {
             self.room = connection.try_room(read::bytes_at(&engine, &order, cursor));
             if self.room.is_none() {
+                self.waits.get_or_insert_with(|| connection.waits());
                 self.waiting.add_later(lane, NO_ROOM);
                 return Ok(true);
             }
+            self.waits = None;
         }
         let looked = read::look(engine, order, cursor, Offset(u64::MAX), None).await;
         if let Some(room) = &mut self.room {

@@ -28,7 +28,7 @@ use super::{
     taken_in,
 };
 use crate::{
-    connections::{Connection, Unread},
+    connections::{Connection, Unread, Waits},
     refusal::{Facts, bad_field, membership_ended, of_answer, required, taken_over},
     rpc::{HEARTBEAT_MS, read::Waiting, responses::Said},
     wire,
@@ -105,6 +105,8 @@ pub(super) struct Member {
     is_deaf: bool,
     /// Room for what was packed last.
     pub(super) room: Option<Unread>,
+    /// It waits for that.
+    pub(super) waits: Option<Waits>,
     pub(super) drain_ms: u32,
 }
 
@@ -139,6 +141,7 @@ impl Member {
             heard_by: join.client_heartbeats.then(|| Instant::now() + heartbeat * 2),
             is_deaf: false,
             room: None,
+            waits: None,
             drain_ms: joined.drain_ms,
             place,
             join,
