@@ -73,14 +73,14 @@ pub(super) fn open(
             () = sender.closed() => return,
             () = stop.cancelled() => Err(stopping().status()),
             ended = serve(engine, seats, requests, caller, sender.clone()) => match ended {
-                Ok(()) => Ok(None),
+                Ok(()) => Ok(()),
                 Err(End::Refused(facts)) => Err(facts.status()),
                 Err(End::Broken(status)) => Err(status),
                 Err(End::Gone) => return,
             },
         };
         // A client that is gone needs no answer.
-        let _gone = sender.send(end).await;
+        let _gone = sender.send(Said::end(end)).await;
     });
     responses
 }

@@ -14,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     blocking, deadline,
-    responses::{Responses, Said},
+    responses::{Responses, Room, Said},
 };
 use crate::{
-    connections::{Connection, Unread},
+    connections::Connection,
     refusal::{Facts, of_fault, stopping},
 };
 
@@ -59,13 +59,13 @@ pub(super) async fn open(
             () = stop.cancelled() => Err(stopping().status()),
             () = deadline::passed(deadline) => Err(deadline::exceeded()),
             ended = reading.run() => match ended {
-                Ok(()) => Ok(None),
+                Ok(()) => Ok(()),
                 Err(End::Refused(facts)) => Err(facts.status()),
                 Err(End::Gone) => return,
             },
         };
         // A client that is gone needs no answer.
-        let _gone = sender.send(end).await;
+        let _gone = sender.send(Said::end(end)).await;
     });
     Ok(responses)
 }
@@ -87,8 +87,6 @@ struct Reading {
     engine: Engine,
     plan: Plan,
     connection: Option<Arc<Connection>>,
-    /// Room for what was packed last.
-    room: Option<Unread>,
     sender: mpsc::Sender<Said<v1::ReadResponse>>,
     /// Partitions that may have records, by their place in the plan, each at its turn.
     ready: VecDeque<usize>,
@@ -119,7 +117,6 @@ impl Reading {
             engine,
             plan,
             connection,
-            room: None,
             sender,
         }
     }
@@ -129,7 +126,7 @@ impl Reading {
             if !self.is_caught_up && self.behind == 0 {
                 self.is_caught_up = true;
                 let ends = self.plan.ends(&self.engine, true);
-                self.send(Event::CaughtUp(v1::CaughtUp { ends })).await?;
+                self.send(Event::CaughtUp(v1::CaughtUp { ends }), None).await?;
             }
             if self.records_left == Some(0) || (self.is_caught_up && !self.plan.is_following) {
                 return Ok(());
@@ -144,7 +141,7 @@ impl Reading {
     /// Sends what there is of a partition, a look's worth; has it wait when there is nothing.
     async fn turn(&mut self, place: usize) -> Result<(), End> {
         let cursor = self.plan.cursors[place];
-        let Some(packed) = self.look(cursor).await? else {
+        let Some((packed, room)) = self.look(cursor).await? else {
             self.waiting.add(&self.engine, place, cursor.lane, cursor.next);
             return Ok(());
         };
@@ -152,7 +149,7 @@ impl Reading {
         self.records_left = self.records_left.map(|left| left.saturating_sub(packed.records));
         for batch in packed.batches {
             self.plan.cursors[place].next = Offset(batch.next_offset);
-            self.send(Event::Batch(batch)).await?;
+            self.send(Event::Batch(batch), room.clone()).await?;
         }
         if let Some(facts) = packed.refusal {
             return Err(facts.into());
@@ -165,25 +162,24 @@ impl Reading {
         Ok(())
     }
 
-    /// Reads and packs: at once what is in memory, on a thread that may block what is not.
-    async fn look(&mut self, cursor: Cursor) -> Result<Option<Packed>, Facts> {
+    /// Reads and packs, when there is room for it: at once what is in memory, on a thread that may block what is not.
+    async fn look(&mut self, cursor: Cursor) -> Result<Option<(Packed, Room)>, Facts> {
         // A bounded read ends where the partition ended when it began, whatever was merged or appended since.
         let until = if self.plan.is_following { Offset(u64::MAX) } else { cursor.end };
         let (engine, order, left) = (self.engine.clone(), self.plan.order.clone(), self.records_left);
-        // What was packed before has gone to the transport, which counts it.
-        self.room = None;
+        let mut room = None;
         if let Some(connection) = &self.connection {
             let bytes = bytes_at(&engine, &order, cursor);
-            self.room = match connection.try_room(bytes) {
+            room = match connection.try_room(bytes) {
                 Some(room) => Some(room),
                 None => Some(connection.room(bytes).await),
             };
         }
-        let packed = look(engine, order, cursor, until, left).await;
-        if let Some(room) = &mut self.room {
-            room.resize(packed.as_ref().map_or(0, |packed| packed.as_ref().map_or(0, Packed::bytes)));
+        let Some(packed) = look(engine, order, cursor, until, left).await? else { return Ok(None) };
+        if let Some(room) = &mut room {
+            room.resize(packed.bytes());
         }
-        packed
+        Ok(Some((packed, room.map(Arc::new))))
     }
 
     /// Waits for any partition to have more, and sends a sign of life meanwhile.
@@ -195,14 +191,15 @@ impl Reading {
             }
             () = tokio::time::sleep_until(self.heartbeat_at) => {
                 let ends = self.plan.ends(&self.engine, false);
-                self.send(Event::Heartbeat(v1::Heartbeat { ends })).await
+                self.send(Event::Heartbeat(v1::Heartbeat { ends }), None).await
             }
         }
     }
 
-    async fn send(&mut self, event: Event) -> Result<(), End> {
+    async fn send(&mut self, event: Event, room: Room) -> Result<(), End> {
         self.heartbeat_at = Instant::now() + self.plan.heartbeat;
-        self.sender.send(Ok(Some(v1::ReadResponse { event: Some(event) }))).await.map_err(|_| End::Gone)
+        let response = v1::ReadResponse { event: Some(event) };
+        self.sender.send(Said::response(response, room)).await.map_err(|_| End::Gone)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -10,14 +11,35 @@ use futures_core::Stream;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use crate::refusal::gave_up;
+use crate::{connections::Unread, refusal::gave_up};
 
 /// A response, or the end.
-pub(super) type Said<T> = Result<Option<T>, Status>;
+pub(super) struct Said<T> {
+    what: Result<Option<T>, Status>,
+    room: Room,
+}
+
+/// The room that responses take, which they share when they were packed together. It is free when the transport, which
+/// counts by itself, has taken all of them.
+pub(super) type Room = Option<Arc<Unread>>;
+
+impl<T> Said<T> {
+    /// A response, in its room.
+    pub(super) fn response(response: T, room: Room) -> Self {
+        Self { what: Ok(Some(response)), room }
+    }
+
+    /// How the stream ends.
+    pub(super) fn end(end: Result<(), Status>) -> Self {
+        Self { what: end.map(|()| None), room: None }
+    }
+}
 
 /// The responses of one call, which a task says.
 pub struct Responses<T> {
     said: mpsc::Receiver<Said<T>>,
+    /// Of the response that was taken last: the transport has it for sure when it asks for the next one.
+    room: Room,
     is_over: bool,
 }
 
@@ -25,7 +47,7 @@ impl<T> Responses<T> {
     /// Responses, and where a task says them; at most `ahead` wait for the connection.
     pub(super) fn new(ahead: usize) -> (mpsc::Sender<Said<T>>, Self) {
         let (sender, said) = mpsc::channel(ahead);
-        (sender, Self { said, is_over: false })
+        (sender, Self { said, room: None, is_over: false })
     }
 }
 
@@ -36,11 +58,15 @@ impl<T> Stream for Responses<T> {
         if self.is_over {
             return Poll::Ready(None);
         }
+        self.room = None;
         let Poll::Ready(said) = self.said.poll_recv(context) else { return Poll::Pending };
         let response = match said {
-            Some(Ok(Some(response))) => return Poll::Ready(Some(Ok(response))),
-            Some(Ok(None)) => None,
-            Some(Err(status)) => Some(Err(status)),
+            Some(Said { what: Ok(Some(response)), room }) => {
+                self.room = room;
+                return Poll::Ready(Some(Ok(response)));
+            }
+            Some(Said { what: Ok(None), .. }) => None,
+            Some(Said { what: Err(status), .. }) => Some(Err(status)),
             None => Some(Err(gave_up().status())),
         };
         self.is_over = true;
@@ -55,13 +81,13 @@ mod tests {
     use tonic_types::StatusExt as _;
 
     use super::*;
-    use crate::refusal::stopping;
+    use crate::{connections::Connections, refusal::stopping};
 
     /// What a client gets after the task has said this and is gone.
     async fn heard(said: Vec<Said<u32>>) -> Vec<Result<u32, String>> {
         let (sender, responses) = Responses::new(4);
         for one in said {
-            sender.send(one).await.expect("there is room");
+            assert!(sender.send(one).await.is_ok(), "there is room");
         }
         drop(sender);
         let reason = |status: Status| status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
@@ -70,11 +96,32 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_ends_well_only_when_that_is_said() {
-        assert_eq!(heard(vec![Ok(Some(7)), Ok(None)]).await, [Ok(7)]);
+        let seven = || Said::response(7, None);
+        assert_eq!(heard(vec![seven(), Said::end(Ok(()))]).await, [Ok(7)]);
         let broken = Err(reason::READ_FAILED.to_owned());
-        assert_eq!(heard(vec![Ok(Some(7))]).await, [Ok(7), broken.clone()]);
+        assert_eq!(heard(vec![seven()]).await, [Ok(7), broken.clone()]);
         assert_eq!(heard(Vec::new()).await, [broken]);
         let stopped = Err(reason::SHUTTING_DOWN.to_owned());
-        assert_eq!(heard(vec![Err(stopping().status())]).await, [stopped]);
+        assert_eq!(heard(vec![Said::end(Err(stopping().status()))]).await, [stopped]);
+    }
+
+    /// What waits for a client that does not read is in memory, whoever has it.
+    #[tokio::test]
+    async fn a_response_has_its_room_until_the_transport_asks_for_the_next_one() {
+        let all = Connections::new(1);
+        let connection = all.open().expect("there is room");
+        let (sender, mut responses) = Responses::new(4);
+        let room = Some(Arc::new(connection.unread(1_000)));
+        for number in [1, 2] {
+            assert!(sender.send(Said::response(number, room.clone())).await.is_ok(), "there is room");
+        }
+        assert!(sender.send(Said::end(Ok(()))).await.is_ok(), "there is room");
+        drop(room);
+        for _ in 0..2 {
+            responses.next().await.expect("a response").expect("well");
+            assert_eq!(all.used().unread_bytes, 1_000);
+        }
+        assert!(responses.next().await.is_none());
+        assert_eq!(all.used().unread_bytes, 0);
     }
 }

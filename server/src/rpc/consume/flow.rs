@@ -3,7 +3,7 @@
 //! What must stay true: `Assigned` only from the applied row, so that every older epoch is fenced durably; no record of
 //! a partition after its `Revoking` or `Lost`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use prost::Message as _;
 use tillroll_engine::{
@@ -19,7 +19,10 @@ use tillroll_proto::{
 use super::{End, held::Stop, member::Member, seats::Stall};
 use crate::{
     refusal::{Facts, membership_ended, no_group, taken_over},
-    rpc::read::{self, Waiting},
+    rpc::{
+        read::{self, Waiting},
+        responses::Room,
+    },
 };
 
 /// Where there is no room for a response, it is looked for again after this long.
@@ -102,17 +105,16 @@ impl Member {
 
     /// Sends what there is of the next partition, a look's worth; false when nothing can be sent now.
     pub(super) async fn turn(&mut self) -> Result<bool, End> {
-        // What was packed before has gone to the transport, which counts it: a member that waits for credit holds none.
-        self.room = None;
         if self.is_paused || self.credit <= 0 {
             return Ok(false);
         }
         let Some(lane) = self.ready.pop_front() else { return Ok(false) };
         let Some(held) = self.holdings.get(lane).filter(|held| held.flows()) else { return Ok(true) };
         let (engine, order, cursor) = (self.place.engine.clone(), held.order.clone(), held.cursor(lane));
+        let mut room = None;
         if let Some(connection) = &self.place.connection {
-            self.room = connection.try_room(read::bytes_at(&engine, &order, cursor));
-            if self.room.is_none() {
+            room = connection.try_room(read::bytes_at(&engine, &order, cursor));
+            if room.is_none() {
                 self.waits.get_or_insert_with(|| connection.waits());
                 self.waiting.add_later(lane, NO_ROOM);
                 return Ok(true);
@@ -120,15 +122,16 @@ impl Member {
             self.waits = None;
         }
         let looked = read::look(engine, order, cursor, Offset(u64::MAX), None).await;
-        if let Some(room) = &mut self.room {
+        if let Some(room) = &mut room {
             room.resize(looked.as_ref().map_or(0, |packed| packed.as_ref().map_or(0, read::Packed::bytes)));
         }
         match looked {
             Ok(None) => self.waiting.add(&self.place.engine, lane, lane, cursor.next),
             Ok(Some(packed)) => {
                 self.waiting.had_records(lane);
+                let room = room.map(Arc::new);
                 for batch in packed.batches {
-                    self.send(lane, batch);
+                    self.send(lane, batch, room.clone());
                 }
                 match packed.refusal {
                     Some(facts) => self.stall(lane, &facts)?,
@@ -143,7 +146,7 @@ impl Member {
         Ok(true)
     }
 
-    fn send(&mut self, lane: Lane, mut batch: v1::Batch) {
+    fn send(&mut self, lane: Lane, mut batch: v1::Batch, room: Room) {
         let now_us = self.place.engine.env().wall_us();
         let Some(held) = self.holdings.get_mut(lane) else { return };
         held.next = Offset(batch.next_offset);
@@ -157,7 +160,7 @@ impl Member {
         view.stalled.remove(&lane);
         view.has_no_credit = self.credit <= 0;
         drop(view);
-        self.say(Event::Batch(batch));
+        self.say_in(Event::Batch(batch), room);
     }
 
     /// A partition that cannot go on; the others do. One that may go on later is looked at again. A refusal that says

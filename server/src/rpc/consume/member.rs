@@ -28,9 +28,13 @@ use super::{
     taken_in,
 };
 use crate::{
-    connections::{Connection, Unread, Waits},
+    connections::{Connection, Waits},
     refusal::{Facts, bad_field, membership_ended, of_answer, required, taken_over},
-    rpc::{HEARTBEAT_MS, read::Waiting, responses::Said},
+    rpc::{
+        HEARTBEAT_MS,
+        read::Waiting,
+        responses::{Room, Said},
+    },
     wire,
 };
 
@@ -84,7 +88,7 @@ pub(super) struct Member {
     requests: Streaming<v1::ConsumeRequest>,
     sender: mpsc::Sender<Said<v1::ConsumeResponse>>,
     /// What is said next, in this order.
-    outbox: VecDeque<v1::ConsumeResponse>,
+    outbox: VecDeque<(v1::ConsumeResponse, Room)>,
     pub(super) holdings: Holdings,
     pub(super) is_paused: bool,
     pub(super) below_head: BelowHead,
@@ -103,9 +107,7 @@ pub(super) struct Member {
     heard_by: Option<Instant>,
     /// So much is open that nothing it says is taken in.
     is_deaf: bool,
-    /// Room for what was packed last.
-    pub(super) room: Option<Unread>,
-    /// It waits for that.
+    /// It waits for room for a response.
     pub(super) waits: Option<Waits>,
     pub(super) drain_ms: u32,
 }
@@ -140,7 +142,6 @@ impl Member {
             heartbeat_at: Instant::now(),
             heard_by: join.client_heartbeats.then(|| Instant::now() + heartbeat * 2),
             is_deaf: false,
-            room: None,
             waits: None,
             drain_ms: joined.drain_ms,
             place,
@@ -193,8 +194,8 @@ impl Member {
         Ok(tokio::select! {
             place = self.sender.reserve(), if !self.outbox.is_empty() => {
                 let place = place.map_err(|_| End::Gone)?;
-                if let Some(response) = self.outbox.pop_front() {
-                    place.send(Ok(Some(response)));
+                if let Some((response, room)) = self.outbox.pop_front() {
+                    place.send(Said::response(response, room));
                 }
                 Happened::Sent
             }
@@ -211,8 +212,13 @@ impl Member {
     }
 
     pub(super) fn say(&mut self, event: Event) {
+        self.say_in(event, None);
+    }
+
+    /// The same of what takes room.
+    pub(super) fn say_in(&mut self, event: Event, room: Room) {
         self.heartbeat_at = Instant::now() + self.heartbeat;
-        self.outbox.push_back(v1::ConsumeResponse { event: Some(event) });
+        self.outbox.push_back((v1::ConsumeResponse { event: Some(event) }, room));
     }
 
     /// A sign of life, with the ends of what is held. To a member that does not take what waits for it, one more would
@@ -331,14 +337,14 @@ impl Member {
         while let Some(done) = self.commits.next().await {
             self.done(done);
         }
-        while let Some(response) = self.outbox.pop_front() {
-            self.sender.send(Ok(Some(response))).await.map_err(|_| End::Gone)?;
+        while let Some((response, room)) = self.outbox.pop_front() {
+            self.sender.send(Said::response(response, room)).await.map_err(|_| End::Gone)?;
         }
         Ok(())
     }
 
     async fn leave(&mut self) -> Result<(), End> {
-        self.outbox.retain(|response| !matches!(response.event, Some(Event::Batch(_))));
+        self.outbox.retain(|(response, _)| !matches!(response.event, Some(Event::Batch(_))));
         self.finish().await?;
         let leave = Leave {
             group: self.join.group.clone(),
