@@ -103,6 +103,12 @@ impl Wire {
         let is_late = self.greeting.as_mut().is_some_and(|(until, _)| until.as_mut().poll(context).is_ready());
         if is_late { Err(io::Error::new(io::ErrorKind::TimedOut, "no hello came in time")) } else { Ok(()) }
     }
+
+    fn count(&self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.connection.wrote(*bytes);
+        }
+    }
 }
 
 fn was_cut() -> io::Error {
@@ -135,7 +141,9 @@ impl AsyncWrite for Wire {
         if self.connection.cut().is_cancelled() {
             return Poll::Ready(Err(was_cut()));
         }
-        Pin::new(&mut self.stream).poll_write(context, buffer)
+        let written = Pin::new(&mut self.stream).poll_write(context, buffer);
+        self.count(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -146,7 +154,9 @@ impl AsyncWrite for Wire {
         if self.connection.cut().is_cancelled() {
             return Poll::Ready(Err(was_cut()));
         }
-        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
+        self.count(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -16,7 +16,7 @@ use tonic::{
 
 use crate::{
     body::{Inbound, Outbound},
-    connections::{Connection, STREAMS_MAX},
+    connections::{Connection, Full, STREAMS_MAX, UNREAD_BYTES_MAX},
     refusal::{Facts, table},
     rpc::{Worded, deadline},
 };
@@ -50,30 +50,35 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
         let open = connection.stream();
         let is_stream = STREAMS.iter().any(|name| request.uri().path().ends_with(name));
         let deadline = deadline::of_headers(request.headers());
-        let has_room = connection.has_room_for_calls();
+        let may = connection.check_call();
         let (mut parts, body) = request.into_parts();
         parts.extensions.insert(self.peer.clone());
         parts.extensions.insert(connection.clone());
         let body = Body::new(Inbound::new(body, &connection, is_stream));
         Box::pin(async move {
-            let response = if has_room {
-                let called = services.call(Request::from_parts(parts, body));
-                tokio::select! {
-                    answer = called => match answer {
+            let response = match may {
+                Ok(()) => tokio::select! {
+                    answer = services.call(Request::from_parts(parts, body)) => match answer {
                         Ok(response) => response,
                         Err(never) => match never {},
                     },
                     () = deadline::passed(deadline) => deadline::exceeded().into_http(),
-                }
-            } else {
-                too_many().status().into_http()
+                },
+                Err(full) => too_many(full).status().into_http(),
             };
             Ok(response.map(|body| Outbound::new(body, connection, open)))
         })
     }
 }
 
-fn too_many() -> Facts {
-    let message = format!("{STREAMS_MAX} calls are open, no more may be; try again");
-    Facts::new(&table::TOO_MANY_IN_FLIGHT, message).with(key::LIMIT, STREAMS_MAX)
+fn too_many(full: Full) -> Facts {
+    let (message, limit) = match full {
+        Full::Calls => (format!("{STREAMS_MAX} calls are open, no more may be; try again"), STREAMS_MAX as u64),
+        Full::Responses => {
+            let message =
+                format!("responses that are not read take {UNREAD_BYTES_MAX} bytes; read them, and try again");
+            (message, UNREAD_BYTES_MAX)
+        }
+    };
+    Facts::new(&table::TOO_MANY_IN_FLIGHT, message).with(key::LIMIT, limit)
 }

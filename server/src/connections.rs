@@ -20,6 +20,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::limited_log::LimitedLog;
 
+mod holds;
+
+use holds::Ages;
+pub use holds::{OpenStream, Undecoded, Unread, Waits};
+
 /// Bytes of requests that are not whole yet, over all connections.
 pub const UNDECODED_BYTES_MAX: u64 = 64 << 20;
 /// So much of requests that are not whole yet each connection may hold whatever the others do: small ones always pass.
@@ -33,8 +38,17 @@ pub const UNREAD_BYTES_OWN: u64 = 16 << 20;
 pub const UNREAD_BYTES_SMALL: u64 = 64 << 10;
 /// Calls that are not over, over all connections.
 pub const STREAMS_MAX: usize = 8_192;
-/// A connection that reads nothing for this long loses its room when others wait for it.
+/// So many calls each connection may have open whatever the others do.
+pub const STREAMS_OWN: usize = 4;
+/// A connection that reads nothing for this long loses its room when others need it. Who reads less than
+/// [`PROGRESS_BYTES`] meanwhile reads nothing.
 const STALLED: Duration = Duration::from_secs(5);
+const PROGRESS_BYTES: u64 = 64 << 10;
+/// What a connection holds for this long, a response that is not read or a request that is not whole, it loses when
+/// others need the room: whoever reads one stream may leave others unread, and a request may come byte by byte.
+const OVERDUE: Duration = Duration::from_secs(30);
+/// A connection without a call for this long makes room for a new one when there are as many as may be.
+const UNUSED: Duration = Duration::from_secs(5);
 
 /// Windows for a connection and its streams, by how many connections are open: the first ones have large windows, for
 /// throughput; many have small ones, so that all windows together stay bounded. A stream's window is a quarter of its
@@ -84,10 +98,32 @@ pub struct Connection {
     is_greeted: AtomicBool,
     undecoded: AtomicU64,
     unread: AtomicU64,
-    /// When it read something last, in milliseconds since the start.
+    /// Since when it has what it has not read, and what is not whole of its requests.
+    unread_since: Ages,
+    undecoded_since: Ages,
+    /// When it last read something worth the name, in milliseconds since the start.
     read_at: AtomicU64,
+    /// Bytes that were written to its socket, and how many of them were seen as progress.
+    written: AtomicU64,
+    written_seen: AtomicU64,
+    /// Its calls that are not over, and when the last one was.
+    streams: AtomicUsize,
+    unused_since: AtomicU64,
     cut: CancellationToken,
     all: Arc<Connections>,
+}
+
+fn is_over(limit: Duration, since_ms: u64, now_ms: u64) -> bool {
+    u128::from(now_ms.saturating_sub(since_ms)) >= limit.as_millis()
+}
+
+/// Why no more calls may begin on a connection now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// There are as many as may be.
+    Calls,
+    /// As much as may be is not read.
+    Responses,
 }
 
 /// Use of the budgets, for an operator.
@@ -121,20 +157,20 @@ impl Connections {
         })
     }
 
-    /// Opens one. When there are as many as may be, the oldest one whose handshake is not over makes room; when there
-    /// is none, the new one is refused.
+    /// Opens one. When there are as many as may be, the oldest one whose handshake is not over makes room, or the one
+    /// that was without a call for longest; when there is neither, the new one is refused.
     pub fn open(self: &Arc<Self>) -> Option<Arc<Connection>> {
         let mut state = self.state.lock();
         if state.open.len() >= self.max {
-            let half_open = state.open.values().find(|one| !one.is_greeted.load(Ordering::Relaxed)).cloned();
-            let Some(oldest) = half_open else {
+            let Some(spare) = state.spare(self.now_ms()) else {
                 drop(state);
                 self.log.warn("connections refused", || format!("{} connections are open, no more may be", self.max));
                 return None;
             };
-            state.remove(&oldest);
-            oldest.cut.cancel();
-            self.log.warn("handshakes cut", || "a connection without a handshake made room for a new one".to_owned());
+            state.remove(&spare);
+            spare.cut.cancel();
+            let why = if spare.is_greeted() { "a call" } else { "a handshake" };
+            self.log.warn("connections cut", || format!("one without {why} made room for a new one"));
         }
         let taken = state.tiers;
         let room = |(tier, (to, _)): (usize, &(usize, u32))| {
@@ -151,7 +187,13 @@ impl Connections {
             is_greeted: AtomicBool::new(false),
             undecoded: AtomicU64::new(0),
             unread: AtomicU64::new(0),
+            unread_since: Ages::default(),
+            undecoded_since: Ages::default(),
             read_at: AtomicU64::new(self.now_ms()),
+            written: AtomicU64::new(0),
+            written_seen: AtomicU64::new(0),
+            streams: AtomicUsize::new(0),
+            unused_since: AtomicU64::new(self.now_ms()),
             cut: CancellationToken::new(),
             all: self.clone(),
         });
@@ -179,37 +221,64 @@ impl Connections {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Ends connections that do not read while others wait for room; runs until the server ends.
+    /// Ends connections that hold what others need; runs until the server ends.
     pub async fn watch(self: Arc<Self>) {
         let mut looks = tokio::time::interval(Duration::from_secs(1));
         loop {
             looks.tick().await;
-            if self.waiting.load(Ordering::Relaxed) > 0 {
-                self.end_stalled();
+            let (now_ms, state) = (self.now_ms(), self.state.lock());
+            let read =
+                self.waiting.load(Ordering::Relaxed) > 0 || self.unread.load(Ordering::Relaxed) > UNREAD_BYTES_MAX;
+            let sent = self.undecoded.load(Ordering::Relaxed) > UNDECODED_BYTES_MAX / 2;
+            for one in state.open.values().filter(|one| !one.cut.is_cancelled()) {
+                one.look_at_progress(now_ms);
+                if read {
+                    self.end_when_unread(one, now_ms);
+                }
+                if sent {
+                    self.end_when_not_whole(one, now_ms);
+                }
             }
         }
     }
 
-    /// Those that hold much of what is unread, and have read nothing for a while.
-    fn end_stalled(&self) {
-        let now_ms = self.now_ms();
-        let stalled_ms = u64::try_from(STALLED.as_millis()).unwrap_or(u64::MAX);
-        let state = self.state.lock();
-        let is_stalled =
-            |one: &&Arc<Connection>| now_ms.saturating_sub(one.read_at.load(Ordering::Relaxed)) >= stalled_ms;
-        let unread = |one: &Connection| one.unread.load(Ordering::Relaxed);
-        let holders = state.open.values().filter(|one| unread(one) > UNREAD_BYTES_SMALL && !one.cut.is_cancelled());
-        for stalled in holders.filter(is_stalled) {
-            self.log.warn("readers cut", || {
-                let held = unread(stalled);
-                format!("a connection has read nothing for {} s and holds {held} bytes", STALLED.as_secs())
-            });
-            stalled.cut.cancel();
+    /// One that holds much of what is unread, and has read nothing for a while, or not that.
+    fn end_when_unread(&self, one: &Connection, now_ms: u64) {
+        let held = one.unread.load(Ordering::Relaxed);
+        let is_stalled = is_over(STALLED, one.read_at.load(Ordering::Relaxed), now_ms);
+        if held > UNREAD_BYTES_SMALL && (is_stalled || one.unread_since.are_overdue(now_ms)) {
+            let for_secs = if is_stalled { STALLED } else { OVERDUE }.as_secs();
+            self.log
+                .warn("readers cut", || format!("one left {held} bytes unread for {for_secs} s, others need the room"));
+            one.cut.cancel();
+        }
+    }
+
+    /// One that holds much of what is not whole, and has for a while.
+    fn end_when_not_whole(&self, one: &Connection, now_ms: u64) {
+        let held = one.undecoded.load(Ordering::Relaxed);
+        if held > UNDECODED_BYTES_OWN && one.undecoded_since.are_overdue(now_ms) {
+            let for_secs = OVERDUE.as_secs();
+            let message =
+                || format!("one had {held} bytes of requests not whole for {for_secs} s, others need the room");
+            self.log.warn("senders cut", message);
+            one.cut.cancel();
         }
     }
 }
 
 impl State {
+    /// One that others can do without.
+    fn spare(&self, now_ms: u64) -> Option<Arc<Connection>> {
+        let half_open = self.open.values().find(|one| !one.is_greeted());
+        let unused_since = |one: &&Arc<Connection>| one.unused_since.load(Ordering::Relaxed);
+        let unused = || {
+            let unused = self.open.values().filter(|one| one.streams.load(Ordering::Relaxed) == 0);
+            unused.filter(|one| is_over(UNUSED, unused_since(one), now_ms)).min_by_key(unused_since)
+        };
+        half_open.or_else(unused).cloned()
+    }
+
     fn remove(&mut self, connection: &Connection) {
         if self.open.remove(&connection.id).is_some() {
             self.tiers[connection.tier] -= 1;
@@ -247,28 +316,57 @@ impl Connection {
     /// A call begins; it is over when the answer is dropped.
     pub fn stream(self: &Arc<Self>) -> OpenStream {
         self.all.streams.fetch_add(1, Ordering::Relaxed);
+        self.streams.fetch_add(1, Ordering::Relaxed);
         OpenStream(self.clone())
     }
 
-    /// Whether one more call may begin.
-    pub fn has_room_for_calls(&self) -> bool {
-        self.all.streams.load(Ordering::Relaxed) <= STREAMS_MAX
+    /// Whether the call that began last may go on.
+    ///
+    /// # Errors
+    ///
+    /// Of what there is too much already.
+    pub fn check_call(&self) -> Result<(), Full> {
+        let [own, all, unread, unread_all] = [
+            self.streams.load(Ordering::Relaxed) as u64,
+            self.all.streams.load(Ordering::Relaxed) as u64,
+            self.unread.load(Ordering::Relaxed),
+            self.all.unread.load(Ordering::Relaxed),
+        ];
+        if own > STREAMS_OWN as u64 && all > STREAMS_MAX as u64 {
+            return Err(Full::Calls);
+        }
+        // The answer to a call that begins does not wait for room, so none begins without.
+        let is_full = unread > UNREAD_BYTES_SMALL && unread_all > UNREAD_BYTES_MAX;
+        if is_full || unread > UNREAD_BYTES_OWN { Err(Full::Responses) } else { Ok(()) }
+    }
+
+    /// So many bytes were written to its socket.
+    pub fn wrote(&self, bytes: usize) {
+        self.written.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn look_at_progress(&self, now_ms: u64) {
+        let written = self.written.load(Ordering::Relaxed);
+        if written - self.written_seen.load(Ordering::Relaxed) >= PROGRESS_BYTES {
+            self.written_seen.store(written, Ordering::Relaxed);
+            self.read_at.store(now_ms, Ordering::Relaxed);
+        }
     }
 
     /// Room for bytes of a request that is not whole yet; none when there is none.
     pub fn undecoded(self: &Arc<Self>) -> Undecoded {
-        Undecoded { bytes: 0, connection: self.clone() }
+        Undecoded { bytes: 0, number: 0, connection: self.clone() }
     }
 
     /// Counts bytes that were handed to the transport until they are written.
     pub fn unread(self: &Arc<Self>, bytes: usize) -> Unread {
-        let bytes = bytes as u64;
+        let (bytes, now_ms) = (bytes as u64, self.all.now_ms());
         if self.unread.fetch_add(bytes, Ordering::Relaxed) == 0 {
             // Its time to read begins with the first of what it has to read.
-            self.read_at.store(self.all.now_ms(), Ordering::Relaxed);
+            self.read_at.store(now_ms, Ordering::Relaxed);
         }
         self.all.unread.fetch_add(bytes, Ordering::Relaxed);
-        Unread { bytes, connection: self.clone() }
+        Unread { bytes, number: self.unread_since.begin(now_ms), connection: self.clone() }
     }
 
     fn fits(&self, bytes: usize) -> bool {
@@ -312,166 +410,5 @@ impl Connection {
     }
 }
 
-/// Somebody waits for room, until this is dropped: whoever reads nothing meanwhile loses its own.
-pub struct Waits(Arc<Connections>);
-
-impl Drop for Waits {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A call that is not over.
-pub struct OpenStream(Arc<Connection>);
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        self.0.all.streams.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Bytes of a request that is not whole yet.
-pub struct Undecoded {
-    bytes: u64,
-    connection: Arc<Connection>,
-}
-
-impl Undecoded {
-    /// Takes more; false when there is no room for it.
-    pub fn take(&mut self, bytes: usize) -> bool {
-        let (bytes, own, all) = (bytes as u64, &self.connection.undecoded, &self.connection.all.undecoded);
-        let has_room = own.load(Ordering::Relaxed) + bytes <= UNDECODED_BYTES_OWN
-            || all.load(Ordering::Relaxed) + bytes <= UNDECODED_BYTES_MAX;
-        if has_room {
-            own.fetch_add(bytes, Ordering::Relaxed);
-            all.fetch_add(bytes, Ordering::Relaxed);
-            self.bytes += bytes;
-        } else {
-            let message = || format!("{UNDECODED_BYTES_MAX} bytes of requests wait to be whole");
-            self.connection.all.log.warn("requests refused", message);
-        }
-        has_room
-    }
-
-    /// Gives all of it back: the request is whole, and counted elsewhere.
-    pub fn give_back(&mut self) {
-        let bytes = std::mem::take(&mut self.bytes);
-        self.connection.undecoded.fetch_sub(bytes, Ordering::Relaxed);
-        self.connection.all.undecoded.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Undecoded {
-    fn drop(&mut self) {
-        self.give_back();
-    }
-}
-
-/// Bytes of a response that is not read yet.
-pub struct Unread {
-    bytes: u64,
-    connection: Arc<Connection>,
-}
-
-impl Unread {
-    /// As much as it became.
-    pub fn resize(&mut self, bytes: usize) {
-        let (before, bytes) = (self.bytes, bytes as u64);
-        self.bytes = bytes;
-        for used in [&self.connection.unread, &self.connection.all.unread] {
-            if bytes > before {
-                used.fetch_add(bytes - before, Ordering::Relaxed);
-            } else {
-                used.fetch_sub(before - bytes, Ordering::Relaxed);
-            }
-        }
-        if bytes < before && self.connection.all.waiting.load(Ordering::Relaxed) > 0 {
-            self.connection.all.room.notify_waiters();
-        }
-    }
-}
-
-impl Drop for Unread {
-    fn drop(&mut self) {
-        let (connection, all) = (&self.connection, &self.connection.all);
-        connection.unread.fetch_sub(self.bytes, Ordering::Relaxed);
-        all.unread.fetch_sub(self.bytes, Ordering::Relaxed);
-        connection.read_at.store(all.now_ms(), Ordering::Relaxed);
-        if all.waiting.load(Ordering::Relaxed) > 0 {
-            all.room.notify_waiters();
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn windows_shrink_as_connections_become_many_and_their_sum_is_bounded() {
-        let all = Connections::new(2_048);
-        let open: Vec<_> = (0..200).map(|_| all.open().expect("there is room")).collect();
-        let sum: u64 = open.iter().map(|one| u64::from(one.windows().0)).sum();
-        assert_eq!(sum, window_bytes(200));
-        assert_eq!((open[0].windows(), open[199].windows()), ((4 << 20, 1 << 20), (256 << 10, 64 << 10)));
-        open[0].close();
-        assert_eq!(all.open().expect("there is room").windows().0, 4 << 20, "the large window is free again");
-    }
-
-    #[test]
-    fn a_new_connection_takes_the_place_of_the_oldest_that_says_nothing() {
-        let all = Connections::new(2);
-        let (first, second) = (all.open().expect("room"), all.open().expect("room"));
-        first.greet();
-        let third = all.open().expect("the silent one makes room");
-        assert!(second.cut().is_cancelled() && !first.cut().is_cancelled());
-        third.greet();
-        assert!(all.open().is_none(), "both are at work");
-        first.close();
-        assert!(all.open().is_some());
-    }
-
-    #[test]
-    fn a_small_request_passes_when_large_ones_have_taken_all_room() {
-        let all = Connections::new(8);
-        let (hostile, good) = (all.open().expect("room"), all.open().expect("room"));
-        let mut large = hostile.undecoded();
-        while large.take(1 << 20) {}
-        assert_eq!(all.used().undecoded_bytes, UNDECODED_BYTES_MAX);
-        let mut small = good.undecoded();
-        assert!(small.take(60 << 10) && !small.take(60 << 10));
-        drop((large, small));
-        assert_eq!(all.used().undecoded_bytes, 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_reads_nothing_loses_its_room_to_those_who_wait() {
-        let all = Connections::new(8);
-        tokio::spawn(all.clone().watch());
-        let hostile: Vec<_> = (0..4).map(|_| all.open().expect("room")).collect();
-        let mut held = Vec::new();
-        for one in &hostile {
-            held.extend((0..16).map(|_| one.unread(1 << 20)));
-        }
-        let good = all.open().expect("room");
-        let waiting = tokio::spawn(async move { good.room(1 << 20).await });
-        hostile[0].cut().cancelled().await;
-        assert!(!waiting.is_finished());
-        held.clear();
-        waiting.await.expect("there is room");
-    }
-
-    /// A member of a group asks again and again instead of waiting in place.
-    #[tokio::test(start_paused = true)]
-    async fn who_asks_again_for_room_counts_as_one_who_waits() {
-        let all = Connections::new(8);
-        tokio::spawn(all.clone().watch());
-        let (hostile, good) = (all.open().expect("room"), all.open().expect("room"));
-        let _held: Vec<_> = (0..64).map(|_| hostile.unread(1 << 20)).collect();
-        assert!(good.try_room(1 << 20).is_none());
-        let cut = hostile.cut().cancelled();
-        assert!(tokio::time::timeout(STALLED * 4, cut).await.is_err(), "nobody waits");
-        let _waits = good.waits();
-        hostile.cut().cancelled().await;
-    }
-}
+mod tests;

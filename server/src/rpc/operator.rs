@@ -15,8 +15,8 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     connections::{
-        Connections, STREAMS_MAX, UNDECODED_BYTES_MAX, UNDECODED_BYTES_OWN, UNREAD_BYTES_MAX, UNREAD_BYTES_SMALL, Use,
-        window_bytes,
+        Connections, STREAMS_MAX, STREAMS_OWN, UNDECODED_BYTES_MAX, UNDECODED_BYTES_OWN, UNREAD_BYTES_MAX,
+        UNREAD_BYTES_SMALL, Use, window_bytes,
     },
     notices::TARGET,
     refusal::of_refusal,
@@ -113,7 +113,7 @@ fn budgets(status: &request::Status, used: &Use) -> Vec<v1::MemoryBudget> {
     let windows = (window_bytes(used.connections), window_bytes(used.connections_max));
     // Each connection has a little beyond the common budgets.
     let own = |bytes: u64| used.connections_max as u64 * bytes;
-    let calls = (used.streams as u64 * CALL_BYTES, STREAMS_MAX as u64 * CALL_BYTES);
+    let calls = (used.streams as u64 * CALL_BYTES, (STREAMS_MAX as u64 + own(STREAMS_OWN as u64)) * CALL_BYTES);
     let rows = [
         ("tail", status.tail_bytes, status.tail_bytes_max),
         ("appends in flight", status.in_flight_bytes, status.in_flight_bytes_max),

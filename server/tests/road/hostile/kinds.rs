@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tillroll_client::{Client, Record};
-use tillroll_proto::v1::{self, start_position::At};
+use tillroll_client::{AssignmentRule, Client, GroupMode, GroupOptions, Position, Record, TopicOptions};
+use tillroll_proto::v1::{self, consume_request::Action, start_position::At};
 use tokio::{net::TcpStream, task::JoinHandle};
 
 use super::wire::{Connection, framed, prefix, send};
 
+/// Bytes of a large append's records.
+const LARGE_BYTES: usize = 7 << 20;
 /// Calls of one hostile connection.
 const CALLS: usize = 30;
 
@@ -27,12 +29,63 @@ pub(crate) enum Kind {
     Expanding,
     /// Streams of appends that go on while no outcome is taken.
     UnreadOutcomes,
+    /// The same, and then half a request.
+    HalfBehindUnread,
+    /// Calls with one answer that is not taken.
+    UnreadAnswers,
+    /// Reads of everything, of which a byte is taken now and then.
+    Trickling,
+    /// Members of a group that take nothing, half of them without credit.
+    UnreadMembers,
+    /// Appends of nearly 8 MiB, whole, one behind the other.
+    WholeLarge,
+    /// As many calls as they get, and not a word in them.
+    IdleCalls,
+    /// As many connections as they get, and not a call on them.
+    IdleConnections,
+}
+
+/// What a kind can take up, besides the room for what is not whole and not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Takes {
+    Nothing,
+    Calls,
+    /// Appends that stand in the log and wait before it.
+    Appends,
 }
 
 impl Kind {
     /// All of them.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Announced, Self::OneByteShort, Self::Unread, Self::Silent, Self::Expanding, Self::UnreadOutcomes];
+    pub(crate) const ALL: [Self; 13] = [
+        Self::Announced,
+        Self::OneByteShort,
+        Self::Unread,
+        Self::Silent,
+        Self::Expanding,
+        Self::UnreadOutcomes,
+        Self::HalfBehindUnread,
+        Self::UnreadAnswers,
+        Self::Trickling,
+        Self::UnreadMembers,
+        Self::WholeLarge,
+        Self::IdleCalls,
+        Self::IdleConnections,
+    ];
+
+    pub(crate) fn takes(self) -> Takes {
+        match self {
+            Self::Announced
+            | Self::OneByteShort
+            | Self::Unread
+            | Self::Silent
+            | Self::Expanding
+            | Self::UnreadAnswers
+            | Self::Trickling
+            | Self::IdleConnections => Takes::Nothing,
+            Self::IdleCalls | Self::UnreadMembers => Takes::Calls,
+            Self::UnreadOutcomes | Self::HalfBehindUnread | Self::WholeLarge => Takes::Appends,
+        }
+    }
 }
 
 /// Hostile clients at work; gone when it is dropped.
@@ -46,8 +99,12 @@ impl Drop for Attack {
     }
 }
 
-/// Something to read: 16 MiB.
+/// Something to read: 16 MiB. A topic whose description is long, and a group to be a member of.
 pub(crate) async fn fill(client: &Client) {
+    let wide = TopicOptions::default().partitions(1_024);
+    client.admin().create_topic("wide", wide).await.expect("a new topic");
+    let options = GroupOptions::new(["orders"], GroupMode::Members(AssignmentRule::Spread), Position::Earliest);
+    client.groups().create("crowd", options).await.expect("a group");
     let producer = client.producer("orders").build().await.expect("registered");
     let mut tickets = Vec::new();
     for number in 0..256 {
@@ -63,11 +120,11 @@ pub(crate) async fn fill(client: &Client) {
 pub(crate) async fn attack(kind: Kind, address: &str, count: usize) -> Attack {
     let mut clients = Vec::new();
     let (begun, mut begins) = tokio::sync::mpsc::channel(count);
-    for _ in 0..count {
+    for number in 0..count {
         let (address, begun) = (address.to_owned(), begun.clone());
         clients.push(tokio::spawn(async move {
             let mut connection = Connection::open(&address).await;
-            let held = begin(kind, &address, &mut connection).await;
+            let held = begin(kind, number, &address, &mut connection).await;
             let _all_have = begun.send(()).await;
             drop(begun);
             go_on(kind, &mut connection).await;
@@ -84,7 +141,11 @@ pub(crate) async fn attack(kind: Kind, address: &str, count: usize) -> Attack {
 /// They take the processor and the disk as far as these go.
 pub(crate) async fn behave(kind: Kind, address: &str, count: usize) -> Attack {
     const RECORD_BYTES: usize = 64 << 10;
-    let records = if matches!(kind, Kind::Expanding) { (2 << 20) / RECORD_BYTES } else { 1 };
+    let records = match kind {
+        Kind::Expanding => (2 << 20) / RECORD_BYTES,
+        Kind::WholeLarge => LARGE_BYTES / RECORD_BYTES,
+        _ => 1,
+    };
     let mut clients = Vec::new();
     for _ in 0..count {
         let mut connection = Connection::open(address).await;
@@ -116,16 +177,31 @@ fn append(records: Vec<v1::Record>) -> v1::AppendRequest {
     v1::AppendRequest { batches: vec![batch], ..v1::AppendRequest::default() }
 }
 
-type Held = (Vec<(h2::client::ResponseFuture, h2::SendStream<Bytes>)>, Vec<TcpStream>);
+/// Whatever lives as long as the client does.
+#[derive(Default)]
+struct Held {
+    calls: Vec<(h2::client::ResponseFuture, h2::SendStream<Bytes>)>,
+    sockets: Vec<TcpStream>,
+    connections: Vec<Connection>,
+    reading: Option<JoinHandle<()>>,
+}
 
-async fn begin(kind: Kind, address: &str, connection: &mut Connection) -> Held {
-    let mut held: Held = (Vec::new(), Vec::new());
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(reading) = &self.reading {
+            reading.abort();
+        }
+    }
+}
+
+async fn begin(kind: Kind, number: usize, address: &str, connection: &mut Connection) -> Held {
+    let mut held = Held::default();
     match kind {
         Kind::Announced => {
             for _ in 0..CALLS {
                 let Some((response, mut stream)) = connection.call("LogService/Append").await else { break };
                 send(&mut stream, prefix(8 << 20).into()).await;
-                held.0.push((response, stream));
+                held.calls.push((response, stream));
             }
         }
         Kind::OneByteShort => {
@@ -135,31 +211,84 @@ async fn begin(kind: Kind, address: &str, connection: &mut Connection) -> Held {
             let sending = send(&mut stream, bytes.into());
             // The broker may not take all of it.
             let _sent = tokio::time::timeout(Duration::from_secs(2), sending).await;
-            held.0.push((response, stream));
+            held.calls.push((response, stream));
         }
-        Kind::Unread => {
-            let read = v1::ReadRequest {
-                topic: "orders".into(),
-                start: Some(v1::StartPosition { at: Some(At::Earliest(true)) }),
-                stop: v1::ReadStop::Follow.into(),
-                max_response_bytes: 8 << 20,
-                ..v1::ReadRequest::default()
+        Kind::Unread => ask(connection, "LogService/Read", &read_all(), &mut held).await,
+        Kind::Trickling => {
+            ask(connection, "LogService/Read", &read_all(), &mut held).await;
+            held.reading = held.calls.pop().map(|(response, stream)| tokio::spawn(trickle(response, stream)));
+        }
+        Kind::UnreadAnswers => {
+            let get = v1::GetTopicRequest { name: "wide".into() };
+            ask(connection, "TopicService/GetTopic", &get, &mut held).await;
+        }
+        Kind::UnreadMembers => {
+            let join = v1::Join {
+                group: "crowd".into(),
+                member_id: format!("member-{number}"),
+                instance_id: "1".into(),
+                initial_credit_bytes: Some(if number.is_multiple_of(2) { 0 } else { 64 << 20 }),
+                ..v1::Join::default()
             };
-            for _ in 0..CALLS {
-                let Some((response, mut stream)) = connection.call("LogService/Read").await else { break };
-                send(&mut stream, framed(&read)).await;
-                held.0.push((response, stream));
+            let join = v1::ConsumeRequest { action: Some(Action::Join(join)) };
+            ask(connection, "GroupService/Consume", &join, &mut held).await;
+        }
+        Kind::IdleCalls => {
+            for _ in 0..200 {
+                // What is refused is over at once, and its place is free for the next one.
+                let calling =
+                    tokio::time::timeout(Duration::from_millis(100), connection.call("LogService/AppendStream"));
+                let Ok(Some(call)) = calling.await else { break };
+                held.calls.push(call);
             }
         }
         Kind::Silent => {
             for _ in 0..10 {
                 let address = address.trim_start_matches("http://");
-                held.1.push(TcpStream::connect(address).await.expect("the broker listens"));
+                held.sockets.push(TcpStream::connect(address).await.expect("the broker listens"));
             }
         }
-        Kind::Expanding | Kind::UnreadOutcomes => {}
+        Kind::IdleConnections => {
+            for _ in 0..20 {
+                held.connections.extend(Connection::try_open(address).await);
+            }
+        }
+        Kind::Expanding | Kind::UnreadOutcomes | Kind::HalfBehindUnread | Kind::WholeLarge => {}
     }
     held
+}
+
+fn read_all() -> v1::ReadRequest {
+    v1::ReadRequest {
+        topic: "orders".into(),
+        start: Some(v1::StartPosition { at: Some(At::Earliest(true)) }),
+        stop: v1::ReadStop::Follow.into(),
+        max_response_bytes: 8 << 20,
+        ..v1::ReadRequest::default()
+    }
+}
+
+/// Calls that say this and take nothing of what comes.
+async fn ask(connection: &mut Connection, path: &str, request: &impl prost::Message, held: &mut Held) {
+    for _ in 0..CALLS {
+        let Some((response, mut stream)) = connection.call(path).await else { break };
+        send(&mut stream, framed(request)).await;
+        held.calls.push((response, stream));
+    }
+}
+
+/// Takes a byte of a response, over and over.
+async fn trickle(response: h2::client::ResponseFuture, stream: h2::SendStream<Bytes>) {
+    let Ok(answer) = response.await else { return };
+    let mut body = answer.into_body();
+    let mut ticks = tokio::time::interval(Duration::from_millis(10));
+    while let Some(Ok(bytes)) = body.data().await {
+        for _ in 0..bytes.len() {
+            ticks.tick().await;
+            let _given_back = body.flow_control().release_capacity(1);
+        }
+    }
+    drop(stream);
 }
 
 async fn go_on(kind: Kind, connection: &mut Connection) {
@@ -173,15 +302,35 @@ async fn go_on(kind: Kind, connection: &mut Connection) {
             send(&mut stream, whole).await;
             let _refused = response.await;
         },
-        Kind::UnreadOutcomes => {
-            let Some((response, mut stream)) = connection.call("LogService/AppendStream").await else { return };
-            let append = append(vec![v1::Record { value: vec![7; 4 << 10].into(), ..v1::Record::default() }]);
-            for append_id in 1.. {
-                let request = v1::AppendStreamRequest { append_id, append: Some(append.clone()) };
-                if !send(&mut stream, framed(&request)).await {
-                    break;
+        Kind::WholeLarge => {
+            let record = v1::Record { value: vec![7; LARGE_BYTES / 8].into(), ..v1::Record::default() };
+            let whole = framed(&append(vec![record; 8]));
+            let mut calls = Vec::new();
+            while let Some((response, mut stream)) = connection.call("LogService/Append").await {
+                // The windows may be full: then it waits, as they do.
+                if !send(&mut stream, whole.clone()).await || stream.send_data(Bytes::new(), true).is_err() {
+                    return;
+                }
+                calls.push(response);
+                if calls.len() >= CALLS {
+                    let _answered = calls.remove(0).await;
                 }
             }
+        }
+        Kind::UnreadOutcomes | Kind::HalfBehindUnread => {
+            let Some((response, mut stream)) = connection.call("LogService/AppendStream").await else { return };
+            let append = append(vec![v1::Record { value: vec![7; 4 << 10].into(), ..v1::Record::default() }]);
+            let appends = if matches!(kind, Kind::HalfBehindUnread) { 512 } else { u64::MAX };
+            for append_id in 1..appends {
+                let request = v1::AppendStreamRequest { append_id, append: Some(append.clone()) };
+                if !send(&mut stream, framed(&request)).await {
+                    return;
+                }
+            }
+            let mut half = prefix(8 << 20);
+            half.resize(4 << 20, 7);
+            send(&mut stream, half.into()).await;
+            std::future::pending::<()>().await;
             drop(response);
         }
         _ => {}

@@ -21,14 +21,18 @@ impl Drop for Connection {
 impl Connection {
     /// With windows of the usual size.
     pub(crate) async fn open(address: &str) -> Self {
-        let address = address.trim_start_matches("http://");
-        let socket = TcpStream::connect(address).await.expect("the broker listens");
-        let (sender, connection) = h2::client::handshake(socket).await.expect("it speaks HTTP/2");
+        Self::try_open(address).await.expect("the broker speaks HTTP/2")
+    }
+
+    /// The same; none when the broker takes no more.
+    pub(crate) async fn try_open(address: &str) -> Option<Self> {
+        let socket = TcpStream::connect(address.trim_start_matches("http://")).await.ok()?;
+        let (sender, connection) = h2::client::handshake(socket).await.ok()?;
         let driver = tokio::spawn(async move {
             // The broker may end it.
             let _ended = connection.await;
         });
-        Self { sender, driver }
+        Some(Self { sender, driver })
     }
 
     /// Begins a call; none when the broker takes no more.
