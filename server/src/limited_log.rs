@@ -7,6 +7,8 @@ use std::{
 
 use parking_lot::Mutex;
 
+use crate::notices::TARGET;
+
 const EVERY: Duration = Duration::from_mins(1);
 
 /// When each kind was logged last, and how often it came since.
@@ -20,7 +22,7 @@ impl LimitedLog {
     /// logged.
     pub(crate) fn warn(&self, kind: &'static str, text: impl FnOnce() -> String) {
         if let Some(suppressed) = self.is_due(kind, Instant::now()) {
-            tracing::warn!(suppressed, "{kind}: {}", text());
+            tracing::warn!(target: TARGET, suppressed, "{kind}: {}", text());
         }
     }
 

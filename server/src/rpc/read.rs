@@ -37,6 +37,8 @@ use self::{pack::Packer, plan::Plan};
 const RESPONSES_MAX: usize = 1;
 /// More than this is not packed record by record on the thread that serves all connections.
 const PACKED_AT_ONCE: usize = 64 << 10;
+/// The same of batches that are sent as they are, where small ones are copied together.
+const COPIED_AT_ONCE: usize = 1 << 20;
 
 /// Checks a request and starts to answer it; what is wrong with it is the answer of the call itself.
 pub(super) async fn open(
@@ -220,7 +222,8 @@ pub(super) async fn look(
     }
     let chunks = read(&engine, &order, cursor)?;
     let bytes: usize = chunks.iter().map(|chunk| chunk.batch.decoded_bytes as usize).sum();
-    if order.is_encoded || bytes <= PACKED_AT_ONCE {
+    let is_copied = bytes <= COPIED_AT_ONCE && pack::stand_as_they_are(&order, until, left, &chunks);
+    if is_copied || bytes <= PACKED_AT_ONCE {
         return Ok(pack(&order, chunks));
     }
     blocking(move || pack(&order, chunks)).await

@@ -39,6 +39,16 @@ impl Packed {
     }
 }
 
+/// Whether these chunks are sent as they are stored: none is unpacked and cut.
+pub(in crate::rpc) fn stand_as_they_are(order: &Order, until: Offset, left: Option<u64>, chunks: &[Chunk]) -> bool {
+    let bytes = |chunk: &Chunk| chunk.batch.data.len() + chunk.times.len() * RUN_BYTES;
+    let room = UNASKED_BYTES_MAX / 2;
+    order.is_encoded
+        && order.key.is_none()
+        && left.is_none()
+        && chunks.iter().all(|chunk| chunk.end <= until && (order.limit.is_hard || bytes(chunk) <= room))
+}
+
 /// Fills responses.
 pub(in crate::rpc) struct Packer<'a> {
     order: &'a Order,

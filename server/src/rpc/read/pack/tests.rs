@@ -239,3 +239,14 @@ fn an_encoded_batch_that_no_generic_client_takes_is_cut_where_no_limit_was_asked
     let packed = Packer::new(&asked, cursor(0), Offset(4), None).pack(vec![large]);
     assert_eq!(packed.batches.len(), 1, "as it is stored");
 }
+
+/// What is unpacked is so on a thread that may block.
+#[test]
+fn only_whole_batches_without_a_key_stand_as_they_are() {
+    let (whole, all) = (order(true, 1 << 20), Offset(u64::MAX));
+    assert!(stand_as_they_are(&whole, all, None, &chunks()));
+    assert!(!stand_as_they_are(&order(false, 1 << 20), all, None, &chunks()), "record by record");
+    assert!(!stand_as_they_are(&Order { key: Some("k".into()), ..whole.clone() }, all, None, &chunks()), "a key");
+    assert!(!stand_as_they_are(&whole, Offset(29), None, &chunks()), "the last one is cut");
+    assert!(!stand_as_they_are(&whole, all, Some(1_000), &chunks()), "it may be cut");
+}
