@@ -295,6 +295,8 @@ pub struct Chunk {
     pub batch: Batch,
     /// Append times: runs of records that were appended together, in order.
     pub times: Vec<TimeRun>,
+    /// Bytes of memory that stay as long as the records do.
+    pub kept_bytes: usize,
 }
 
 /// Records that share an append time.

@@ -332,3 +332,53 @@ fn the_budget_counts_names_checks_metadata_and_parts() {
     let batch = AppendBatch { topic: "wide".into(), topic_id: None, partition: None, content };
     assert!(of(&Append { batches: vec![batch], ..Append::default() }) > 1_000 * 200, "each may be a part");
 }
+
+/// On a full disk a checkpoint writes the tables anew: what is kept aside for it grows with them.
+#[test]
+fn what_is_kept_aside_for_a_full_disk_grows_with_the_tables() {
+    let disk = SimDisk::new(3);
+    let mut world = open(&disk, settings());
+    let kept = |disk: &SimDisk| disk.read_file("ballast").len();
+    world.env.advance(2_000_000);
+    world.driver.settle(100_000);
+    let before = kept(&disk);
+    for number in 0..200 {
+        topic(&mut world, &format!("{}-{number}", "long-name".repeat(10)), 1).expect("created");
+    }
+    for _ in 0..3 {
+        world.engine.ask_checkpoint();
+        world.driver.settle(100_000);
+        world.env.advance(2_000_000);
+        world.driver.settle(100_000);
+    }
+    let tables = ["tables-a", "tables-b"].map(|name| disk.read_file(name).len()).into_iter().max().unwrap_or(0);
+    assert!(before >= 16 << 10 && tables > before, "{before} {tables}");
+    assert!(kept(&disk) >= 2 * tables, "{} bytes for tables of {tables}", kept(&disk));
+}
+
+/// A reader that is slow keeps what it read, and what it lies in: a write buffer of 2 MiB for each small batch that it
+/// did not copy, which no budget counted.
+#[test]
+fn what_a_read_keeps_in_memory_is_what_it_says() {
+    let disk = SimDisk::new(3);
+    let mut world = open(&disk, settings());
+    topic(&mut world, "orders", 1).expect("created");
+    let lane =
+        tillroll_engine::id::Lane { topic: world.engine.topic("orders").expect("there").id, partition: Partition(0) };
+    for (bytes, is_copied) in [(100, true), (2_000, true), (12_000, false)] {
+        let batch = AppendBatch {
+            topic: "orders".into(),
+            topic_id: None,
+            partition: Some(Partition(0)),
+            content: Content::Plain(record_set(&[vec![7; bytes]])),
+        };
+        let appended = append(&mut world, &Append { batches: vec![batch], ..Append::default() }).expect("accepted");
+        let base = appended.batches[0].base;
+        let read = || world.engine.read(lane, base, 1 << 20).expect("it is there").chunks.remove(0);
+        let (one, other) = (read(), read());
+        assert_eq!(one.batch.data, other.batch.data);
+        assert_eq!(one.batch.data.as_ptr() != other.batch.data.as_ptr(), is_copied, "{bytes} bytes");
+        let buffer = if is_copied { one.batch.data.len() } else { settings().group_bytes };
+        assert!(one.kept_bytes >= buffer, "{bytes} bytes keep {} of {buffer}", one.kept_bytes);
+    }
+}

@@ -147,6 +147,7 @@ impl Reads {
         match plan {
             Plan::AtEnd(end) => Ok(ReadAnswer { chunks: Vec::new(), next: from, end }),
             Plan::Tail(mut answer) => {
+                // Copied here, where the lane is not locked.
                 answer.chunks.iter_mut().for_each(let_go);
                 Ok(answer)
             }
@@ -186,10 +187,9 @@ impl Reads {
                 break;
             }
             bytes += batch.batch.decoded_bytes as usize;
-            if batch.batch.data.len() >= COPIED_BELOW {
-                pinned += batch.pin.bytes();
-            }
-            chunks.push(tail_chunk(batch));
+            let chunk = tail_chunk(batch);
+            pinned += chunk.kept_bytes;
+            chunks.push(chunk);
         }
         let next = chunks.last().map_or(from, |chunk| chunk.end);
         Ok(Plan::Tail(ReadAnswer { chunks, next, end }))
@@ -438,25 +438,30 @@ fn lost(lane: Lane, row: &SegmentRow, error: &io::Error) -> ReadFault {
     ReadFault::Io { file: log_path(lane, row), cause: error.to_string() }
 }
 
-/// Batches of the tail that are smaller are copied out: a reader that is slow would keep the whole write buffer that
-/// they lie in, long after the tail has let it go.
-const COPIED_BELOW: usize = 64 << 10;
+/// Batches of the tail that take less than one in so many bytes of the write buffer in which they lie are copied out: a
+/// reader that is slow would keep all of the buffer, long after the tail has let it go.
+const COPIED_BELOW: u64 = 4;
 /// Write buffers that one read keeps with the larger ones.
-const PINNED_MAX: u64 = 8 << 20;
+const PINNED_MAX: usize = 8 << 20;
 
 /// Lets go of the buffer that a small batch lies in.
 fn let_go(chunk: &mut Chunk) {
-    if chunk.batch.data.len() < COPIED_BELOW {
+    if chunk.kept_bytes <= chunk.batch.data.len() {
         chunk.batch.data = bytes::Bytes::copy_from_slice(&chunk.batch.data);
     }
 }
 
 fn tail_chunk(batch: &TailBatch) -> Chunk {
     let times = vec![TimeRun { record_count: batch.batch.record_count, append_time_us: batch.time_us }];
-    Chunk { base: batch.base, end: batch.end(), batch: batch.batch.clone(), times }
+    let (bytes, pinned) = (batch.batch.data.len(), usize::try_from(batch.pin.bytes()).unwrap_or(usize::MAX));
+    let is_copied = bytes as u64 * COPIED_BELOW < pinned as u64;
+    let kept_bytes = if is_copied { bytes } else { pinned };
+    Chunk { base: batch.base, end: batch.end(), batch: batch.batch.clone(), times, kept_bytes }
 }
 
 fn block_chunk(block: &Block) -> Chunk {
     let run = |run: &segment::Run| TimeRun { record_count: run.count, append_time_us: run.time_us };
-    Chunk { base: block.base(), end: block.end(), batch: block.batch(), times: block.runs().iter().map(run).collect() }
+    let (batch, times) = (block.batch(), block.runs().iter().map(run).collect());
+    let kept_bytes = batch.data.len();
+    Chunk { base: block.base(), end: block.end(), batch, times, kept_bytes }
 }

@@ -140,5 +140,6 @@ fn join(run: Vec<Chunk>) -> Option<Chunk> {
     let record_count = run.iter().map(|chunk| chunk.batch.record_count).sum();
     let (base, end) = (run.first()?.base, run.last()?.end);
     let times = run.into_iter().flat_map(|chunk| chunk.times).collect();
-    Some(Chunk { base, end, times, batch: plain_batch(set.freeze(), record_count) })
+    let kept_bytes = set.len();
+    Some(Chunk { base, end, times, batch: plain_batch(set.freeze(), record_count), kept_bytes })
 }

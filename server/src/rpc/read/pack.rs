@@ -30,12 +30,14 @@ pub(in crate::rpc) struct Packed {
     pub(in crate::rpc) records: u64,
     /// Comes behind the batches.
     pub(in crate::rpc) refusal: Option<Facts>,
+    /// Memory of what they were packed from: their records lie in it.
+    kept_bytes: usize,
 }
 
 impl Packed {
-    /// Bytes of all batches.
+    /// Bytes of memory that stay until the batches are sent.
     pub(in crate::rpc) fn bytes(&self) -> usize {
-        self.batches.iter().map(Message::encoded_len).sum()
+        self.batches.iter().map(Message::encoded_len).sum::<usize>().max(self.kept_bytes)
     }
 }
 
@@ -88,10 +90,11 @@ impl<'a> Packer<'a> {
 
     /// Packs chunks that follow each other.
     pub(in crate::rpc) fn pack(mut self, chunks: Vec<Chunk>) -> Packed {
+        let kept_bytes = chunks.iter().map(|chunk| chunk.kept_bytes).sum();
         let packed = if self.order.is_encoded { self.encoded(chunks) } else { self.plain(&chunks) };
         self.close();
         self.tell();
-        Packed { batches: self.batches, records: self.records, refusal: packed.err() }
+        Packed { batches: self.batches, records: self.records, refusal: packed.err(), kept_bytes }
     }
 
     /// Where a filter left records out, the reader still learns how far it is: in the last batch, or in one of its own.

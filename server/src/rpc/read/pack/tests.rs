@@ -41,7 +41,8 @@ fn chunk(base: u64, end: u64, codec: Codec) -> Chunk {
     let (decoded_bytes, crc32) = (set.len() as u32, crc32fast::hash(&data));
     let batch = Batch { codec, record_count, decoded_bytes, crc32, data };
     let times = vec![TimeRun { record_count, append_time_us: base.cast_signed() }];
-    Chunk { base: Offset(base), end: Offset(end), batch, times }
+    let kept_bytes = batch.data.len();
+    Chunk { base: Offset(base), end: Offset(end), batch, times, kept_bytes }
 }
 
 fn chunks() -> Vec<Chunk> {
