@@ -50,16 +50,18 @@ const OVERDUE: Duration = Duration::from_secs(30);
 /// A connection without a call for this long makes room for a new one when there are as many as may be.
 const UNUSED: Duration = Duration::from_secs(5);
 
-/// Windows for a connection and its streams, by how many connections are open: the first ones have large windows, for
-/// throughput; many have small ones, so that all windows together stay bounded. A stream's window is a quarter of its
-/// connection's: streams that stall do not stop the others.
-const WINDOWS: [(usize, u32); 3] = [(32, 4 << 20), (128, 1 << 20), (usize::MAX, 256 << 10)];
+/// Windows for a connection and for each of its streams, by how many connections are open: the first ones have large
+/// windows, for throughput; many have small ones, so that all windows together stay bounded. A stream's window is a small
+/// part of its connection's: streams that the broker cannot go on with, since their responses are not read, hold what
+/// they were sent, and the others of their connection need the rest.
+const WINDOWS: [(usize, u32, u32); 3] =
+    [(8, 16 << 20, 1 << 20), (64, 4 << 20, 256 << 10), (usize::MAX, 256 << 10, 16 << 10)];
 
 /// Bytes that the windows of so many connections come to: what a client may send that no call takes.
 pub const fn window_bytes(connections: usize) -> u64 {
     let (mut sum, mut from, mut tier) = (0, 0, 0);
     while tier < WINDOWS.len() && from < connections {
-        let (to, bytes) = WINDOWS[tier];
+        let (to, bytes, _) = WINDOWS[tier];
         let to = if to < connections { to } else { connections };
         sum += (to - from) as u64 * bytes as u64;
         (from, tier) = (to, tier + 1);
@@ -173,7 +175,7 @@ impl Connections {
             self.log.warn("connections cut", || format!("one without {why} made room for a new one"));
         }
         let taken = state.tiers;
-        let room = |(tier, (to, _)): (usize, &(usize, u32))| {
+        let room = |(tier, (to, ..)): (usize, &(usize, u32, u32))| {
             let from = if tier == 0 { 0 } else { WINDOWS[tier - 1].0 };
             taken[tier] < to.saturating_sub(from)
         };
@@ -299,8 +301,8 @@ impl Connection {
 
     /// Its window, and that of each of its streams.
     pub fn windows(&self) -> (u32, u32) {
-        let bytes = WINDOWS[self.tier].1;
-        (bytes, bytes / 4)
+        let (_, connection, stream) = WINDOWS[self.tier];
+        (connection, stream)
     }
 
     /// It ends when this is cancelled.

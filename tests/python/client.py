@@ -2,7 +2,8 @@
 
 Starts a broker of its own on a free port, makes the stubs in the run, and walks through what any client in any language
 can do with plain messages: create, append without naming a partition, read, append on a stream with a refusal in its
-middle, understand a refusal, repeat an append, be a manual group, read large records within the usual limit of 4 MiB.
+middle, understand a refusal, repeat an append, be a manual group, read large records within the usual limit of 4 MiB,
+leave streams unread.
 Each step asserts and prints one line.
 
     client.py --binary target/debug/tillroll --proto proto
@@ -34,6 +35,7 @@ START_S = 30
 STOP_S = 30
 MIB = 1 << 20
 DEFAULT_RECEIVE_LIMIT = 4 * MIB
+UNREAD_STREAMS = 12
 LISTENING = re.compile(r"listening on (127\.0\.0\.1:\d+)")
 
 
@@ -109,8 +111,8 @@ class Walk:
 
     topic, group = "walk", "walkers"
 
-    def __init__(self, contract, channel):
-        self.messages = contract.messages
+    def __init__(self, contract, address, channel):
+        self.messages, self.stubs, self.address = contract.messages, contract.stubs, address
         self.log = contract.stubs["LogServiceStub"](channel)
         self.topics = contract.stubs["TopicServiceStub"](channel)
         self.groups = contract.stubs["GroupServiceStub"](channel)
@@ -408,6 +410,38 @@ class Walk:
         assert back(dry_run=False) == (end, end - 3, 0, 3, [end - 3, end - 2, end - 1])
         return f"{explained.summary}; set back by 3 records"
 
+    def leave_streams_unread(self):
+        """Streams whose outcomes nobody reads hold up no other call of their channel."""
+        config = self.make("TopicConfig", partitions=2)
+        self.topics.CreateTopic(self.make("CreateTopicRequest", name="unread", config=config), timeout=DEADLINE_S)
+        sent, left = [0] * UNREAD_STREAMS, threading.Event()
+
+        def requests(stream):
+            record = [self.make("Record", value=bytes(4 << 10))]
+            append = self.append_request(record, topic="unread", partition=0)
+            while not left.is_set():
+                sent[stream] += 1
+                yield self.make("AppendStreamRequest", append_id=sent[stream], append=append)
+
+        # With the windows that the protocol begins with, so that little is unread.
+        channel = grpc.insecure_channel(self.address, options=[("grpc.http2.bdp_probe", 0)])
+        log = self.stubs["LogServiceStub"](channel)
+        streams = [log.AppendStream(requests(number), timeout=DEADLINE_S) for number in range(UNREAD_STREAMS)]
+        # Each has begun, and nothing more of it is read: after a while none of them can send.
+        for stream in streams:
+            assert next(stream).WhichOneof("event") == "opened"
+        beside, still, before = 0, 0, 0
+        while still < 100:
+            append = self.append_request([self.make("Record", value=b"beside")], topic="unread", partition=1)
+            log.Append(append, timeout=DEADLINE_S)
+            beside, total = beside + 1, sum(sent)
+            still, before = (still + 1, total) if total == before else (0, total)
+        left.set()
+        for stream in streams:
+            stream.cancel()
+        channel.close()
+        return f"{beside} appends beside {UNREAD_STREAMS} streams that took {before} and could not go on"
+
     def delete_the_topic(self):
         topic = self.topics.GetTopic(self.make("GetTopicRequest", name=self.topic), timeout=DEADLINE_S).topic
         request = self.make("DeleteTopicRequest", name=self.topic, topic_id=topic.topic_id)
@@ -426,6 +460,7 @@ class Walk:
         be_a_manual_group,
         set_the_group_back,
         stay_below_the_default_limit,
+        leave_streams_unread,
         delete_the_topic,
     ]
 
@@ -446,7 +481,7 @@ def main():
             address = broker.address()
             print(f"ok  start the broker: {address}", flush=True)
             with grpc.insecure_channel(address) as channel:
-                walk = Walk(contract, channel)
+                walk = Walk(contract, address, channel)
                 for step in walk.steps:
                     print(f"ok  {step.__name__.replace('_', ' ')}: {step(walk)}", flush=True)
             code = broker.stop()

@@ -6,9 +6,9 @@ fn windows_shrink_as_connections_become_many_and_their_sum_is_bounded() {
     let open: Vec<_> = (0..200).map(|_| all.open().expect("there is room")).collect();
     let sum: u64 = open.iter().map(|one| u64::from(one.windows().0)).sum();
     assert_eq!(sum, window_bytes(200));
-    assert_eq!((open[0].windows(), open[199].windows()), ((4 << 20, 1 << 20), (256 << 10, 64 << 10)));
+    assert_eq!((open[0].windows(), open[199].windows()), ((16 << 20, 1 << 20), (256 << 10, 16 << 10)));
     open[0].close();
-    assert_eq!(all.open().expect("there is room").windows().0, 4 << 20, "the large window is free again");
+    assert_eq!(all.open().expect("there is room").windows().0, 16 << 20, "the large window is free again");
 }
 
 #[test]
