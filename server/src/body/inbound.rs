@@ -36,8 +36,8 @@ const IDLE: Duration = Duration::from_secs(20);
 const WHOLE_WITHIN: Duration = Duration::from_mins(2);
 
 /// The body of a request.
-pub(crate) struct Inbound {
-    inner: Incoming,
+pub(crate) struct Inbound<B = Incoming> {
+    inner: B,
     parts: Parts,
     room: Undecoded,
     /// The first message of a call that has one alone is waited for as long as any; others may come late.
@@ -62,9 +62,9 @@ struct Parts {
     missing: usize,
 }
 
-impl Inbound {
+impl<B> Inbound<B> {
     /// Around this one. `is_stream`: the client may send messages whenever it likes.
-    pub(crate) fn new(inner: Incoming, connection: &Arc<Connection>, is_stream: bool) -> Self {
+    pub(crate) fn new(inner: B, connection: &Arc<Connection>, is_stream: bool) -> Self {
         Self {
             inner,
             parts: Parts::default(),
@@ -186,7 +186,11 @@ fn late() -> Status {
     Status::deadline_exceeded(message)
 }
 
-impl http_body::Body for Inbound {
+impl<B> http_body::Body for Inbound<B>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
     type Data = Bytes;
     type Error = Status;
 
@@ -220,7 +224,78 @@ impl http_body::Body for Inbound {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::future::poll_fn;
+    use http_body::Body as _;
+    use tokio::{sync::mpsc, time::timeout};
+
     use super::*;
+    use crate::connections::Connections;
+
+    /// A body whose pieces come when they are sent.
+    struct Fed(mpsc::UnboundedReceiver<Bytes>);
+
+    impl http_body::Body for Fed {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            self.0.poll_recv(context).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+        }
+    }
+
+    fn fed(is_stream: bool) -> (mpsc::UnboundedSender<Bytes>, Inbound<Fed>) {
+        let (feed, pieces) = mpsc::unbounded_channel();
+        let connection = Connections::new(1).open().expect("there is room");
+        (feed, Inbound::new(Fed(pieces), &connection, is_stream))
+    }
+
+    async fn next(body: &mut Inbound<Fed>) -> Option<Result<Frame<Bytes>, Status>> {
+        poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await
+    }
+
+    async fn ends_late(body: &mut Inbound<Fed>, after: Duration) {
+        let early = timeout(after - Duration::from_secs(1), next(body)).await;
+        assert!(early.is_err(), "it has its time");
+        let late = timeout(Duration::from_secs(2), next(body)).await.expect("its time is over");
+        let status = late.expect("no end that looks well").expect_err("it is given up");
+        assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_of_which_nothing_more_comes_is_given_up() {
+        let (_feed, mut unary) = fed(false);
+        ends_late(&mut unary, IDLE).await;
+        for is_stream in [false, true] {
+            let (feed, mut half) = fed(is_stream);
+            feed.send(message(100)[..50].to_vec().into()).expect("it is taken");
+            ends_late(&mut half, IDLE).await;
+        }
+        let (feed, mut stream) = fed(true);
+        assert!(timeout(WHOLE_WITHIN * 100, next(&mut stream)).await.is_err(), "a stream may be quiet");
+        feed.send(message(100).into()).expect("it is taken");
+        next(&mut stream).await.expect("a message").expect("whole");
+        assert!(timeout(WHOLE_WITHIN * 100, next(&mut stream)).await.is_err(), "and quiet again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_comes_byte_by_byte_is_given_up() {
+        let (feed, mut body) = fed(true);
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(IDLE / 2);
+            for byte in message(1_000) {
+                ticks.tick().await;
+                if feed.send(vec![byte].into()).is_err() {
+                    return;
+                }
+            }
+        });
+        ends_late(&mut body, WHOLE_WITHIN).await;
+    }
 
     fn message(bytes: usize) -> Vec<u8> {
         let length = u32::try_from(bytes).expect("small").to_le_bytes();

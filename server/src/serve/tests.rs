@@ -113,6 +113,8 @@ async fn what_never_becomes_a_request_is_refused_with_a_reason() {
     let refused = world.log().append(huge).await.expect_err("too large");
     assert_eq!((reason_of(&refused).as_str(), refused.code()), (reason::APPEND_TOO_LARGE, Code::InvalidArgument));
     assert_eq!(fact(&refused, key::LIMIT), Some(channel::REQUEST_BYTES_MAX.to_string()));
+    let actual = fact(&refused, key::ACTUAL).and_then(|actual| actual.parse::<usize>().ok());
+    assert!(actual.is_some_and(|actual| actual > 9 << 20), "{actual:?}");
     let refused = wrong_message(&world.channel, "/tillroll.v1.LogService/Append").await;
     assert_eq!((reason_of(&refused).as_str(), refused.code()), (reason::BAD_ENCODING, Code::InvalidArgument));
     for path in ["/tillroll.v1.LogService/Rewrite", "/tillroll.v1.CompactService/Compact"] {

@@ -18,6 +18,11 @@ use good::Good;
 use kinds::{Kind, Takes};
 
 use tillroll_client::{Client, Record};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::Mutex,
+};
 
 use crate::broker::{Broker, within};
 
@@ -33,6 +38,12 @@ const APPENDS_MIN: u64 = 120;
 const SLOWER_MAX: u32 = 5;
 /// Below this nobody is slow: on a machine that does other things, a process may wait so long for its turn.
 const SLOW: Duration = Duration::from_millis(20);
+
+/// One attack at a time: what is measured is not that of another one.
+static ALONE: Mutex<()> = Mutex::const_new(());
+/// What is counted of clients alone: it goes with them.
+const OF_CLIENTS: [&str; 4] =
+    ["requests that are not whole", "responses that are not read", "appends that wait for room", "open calls"];
 
 /// Memory, threads and sockets of a process.
 #[derive(Clone, Copy, Debug)]
@@ -124,10 +135,16 @@ async fn attack(broker: &Broker, good: &Good, kinds: &[Kind]) -> Done {
     });
     let left = left.await;
     assert!(left.threads <= before.threads + 20, "{before:?} {left:?}");
+    let client = broker.client().await;
+    let status = client.admin().server_status().await.expect("told");
+    let held = status.memory_budgets.iter().filter(|budget| OF_CLIENTS.contains(&budget.name.as_str()));
+    let held: Vec<(&str, u64)> = held.map(|budget| (budget.name.as_str(), budget.used_bytes)).collect();
+    assert!(held.len() == OF_CLIENTS.len() && held.iter().all(|(_, bytes)| *bytes < 4 << 20), "{held:?}");
     Done { grown, p99, appends }
 }
 
 async fn attacked_by(kind: Kind) {
+    let _alone = ALONE.lock().await;
     let broker = Broker::start();
     let client = broker.topic("orders", 4).await;
     kinds::fill(&client).await;
@@ -158,6 +175,7 @@ async fn attacked_by(kind: Kind) {
 /// All of them together stay below what the broker states at its start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_kind_at_the_same_time() {
+    let _alone = ALONE.lock().await;
     let broker = Broker::start();
     let client = broker.topic("orders", 4).await;
     kinds::fill(&client).await;
@@ -233,4 +251,22 @@ async fn calls_without_a_word() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_without_a_call() {
     attacked_by(Kind::IdleConnections).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_without_a_greeting_is_closed() {
+    let broker = Broker::start();
+    let half: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM";
+    let mut sockets = Vec::new();
+    for said in [b"".as_slice(), half] {
+        let address = broker.address().trim_start_matches("http://");
+        let mut socket = TcpStream::connect(address).await.expect("the broker listens");
+        socket.write_all(said).await.expect("it takes it");
+        sockets.push(socket);
+    }
+    for mut socket in sockets {
+        let mut answer = Vec::new();
+        // It may be told why, or see a connection that broke.
+        let _closed = within("the socket's end", socket.read_to_end(&mut answer)).await;
+    }
 }

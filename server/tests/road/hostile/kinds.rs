@@ -7,7 +7,7 @@ use tillroll_client::{AssignmentRule, Client, GroupMode, GroupOptions, Position,
 use tillroll_proto::v1::{self, consume_request::Action, start_position::At};
 use tokio::{net::TcpStream, task::JoinHandle};
 
-use super::wire::{Connection, framed, prefix, send};
+use super::wire::{Connection, WINDOW, framed, prefix, send};
 
 /// Bytes of a large append's records.
 const LARGE_BYTES: usize = 7 << 20;
@@ -72,6 +72,11 @@ impl Kind {
         Self::IdleConnections,
     ];
 
+    /// Of each of its streams: what comes beyond it is not taken.
+    fn window(self) -> u32 {
+        if matches!(self, Self::HalfBehindUnread | Self::UnreadAnswers) { 0 } else { WINDOW }
+    }
+
     pub(crate) fn takes(self) -> Takes {
         match self {
             Self::Announced
@@ -123,7 +128,7 @@ pub(crate) async fn attack(kind: Kind, address: &str, count: usize) -> Attack {
     for number in 0..count {
         let (address, begun) = (address.to_owned(), begun.clone());
         clients.push(tokio::spawn(async move {
-            let mut connection = Connection::open(&address).await;
+            let mut connection = Connection::open(&address, kind.window()).await;
             let held = begin(kind, number, &address, &mut connection).await;
             let _all_have = begun.send(()).await;
             drop(begun);
@@ -148,7 +153,7 @@ pub(crate) async fn behave(kind: Kind, address: &str, count: usize) -> Attack {
     };
     let mut clients = Vec::new();
     for _ in 0..count {
-        let mut connection = Connection::open(address).await;
+        let mut connection = Connection::open(address, WINDOW).await;
         clients.push(tokio::spawn(async move {
             let record = v1::Record { value: vec![7; RECORD_BYTES].into(), ..v1::Record::default() };
             let whole = framed(&append(vec![record; records]));
@@ -250,7 +255,7 @@ async fn begin(kind: Kind, number: usize, address: &str, connection: &mut Connec
         }
         Kind::IdleConnections => {
             for _ in 0..20 {
-                held.connections.extend(Connection::try_open(address).await);
+                held.connections.extend(Connection::try_open(address, WINDOW).await);
             }
         }
         Kind::Expanding | Kind::UnreadOutcomes | Kind::HalfBehindUnread | Kind::WholeLarge => {}
@@ -294,13 +299,18 @@ async fn trickle(response: h2::client::ResponseFuture, stream: h2::SendStream<By
 async fn go_on(kind: Kind, connection: &mut Connection) {
     match kind {
         Kind::Expanding => loop {
-            // A million empty names.
-            let body = [0x0a, 0].repeat(1 << 20);
-            let config = [&[0x12][..], &varint(body.len()), &body].concat();
-            let whole: Bytes = [prefix(config.len()), config].concat().into();
-            let Some((response, mut stream)) = connection.call("GroupService/CreateGroup").await else { return };
-            send(&mut stream, whole).await;
-            let _refused = response.await;
+            let within = |field: u8, body: &[u8]| [&[field][..], &varint(body.len()), body].concat();
+            // A million empty names in the configuration of a group, a million empty records of a batch.
+            let empty = [0x0a, 0].repeat(1 << 20);
+            let group = within(0x12, &empty);
+            let batch = [within(0x0a, b"orders"), within(0x1a, &empty)].concat();
+            let append = within(0x0a, &batch);
+            for (path, request) in [("GroupService/CreateGroup", group), ("LogService/Append", append)] {
+                let whole: Bytes = [prefix(request.len()), request].concat().into();
+                let Some((response, mut stream)) = connection.call(path).await else { return };
+                send(&mut stream, whole).await;
+                let _refused = response.await;
+            }
         },
         Kind::WholeLarge => {
             let record = v1::Record { value: vec![7; LARGE_BYTES / 8].into(), ..v1::Record::default() };
@@ -319,8 +329,10 @@ async fn go_on(kind: Kind, connection: &mut Connection) {
         }
         Kind::UnreadOutcomes | Kind::HalfBehindUnread => {
             let Some((response, mut stream)) = connection.call("LogService/AppendStream").await else { return };
-            let append = append(vec![v1::Record { value: vec![7; 4 << 10].into(), ..v1::Record::default() }]);
-            let appends = if matches!(kind, Kind::HalfBehindUnread) { 512 } else { u64::MAX };
+            // So many outcomes wait for the client that the broker takes in no more, or as many appends as it takes.
+            let (bytes, appends) =
+                if matches!(kind, Kind::HalfBehindUnread) { (1, 1_500) } else { (4 << 10, u64::MAX) };
+            let append = append(vec![v1::Record { value: vec![7; bytes].into(), ..v1::Record::default() }]);
             for append_id in 1..appends {
                 let request = v1::AppendStreamRequest { append_id, append: Some(append.clone()) };
                 if !send(&mut stream, framed(&request)).await {

@@ -6,6 +6,9 @@ use http::Request;
 use prost::Message;
 use tokio::{net::TcpStream, task::JoinHandle};
 
+/// The window of a stream, when nothing is said.
+pub(crate) const WINDOW: u32 = 65_535;
+
 /// A connection; closed when it is dropped.
 pub(crate) struct Connection {
     sender: h2::client::SendRequest<Bytes>,
@@ -19,15 +22,16 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    /// With windows of the usual size.
-    pub(crate) async fn open(address: &str) -> Self {
-        Self::try_open(address).await.expect("the broker speaks HTTP/2")
+    /// With streams whose windows have so many bytes.
+    pub(crate) async fn open(address: &str, window: u32) -> Self {
+        Self::try_open(address, window).await.expect("the broker speaks HTTP/2")
     }
 
     /// The same; none when the broker takes no more.
-    pub(crate) async fn try_open(address: &str) -> Option<Self> {
+    pub(crate) async fn try_open(address: &str, window: u32) -> Option<Self> {
         let socket = TcpStream::connect(address.trim_start_matches("http://")).await.ok()?;
-        let (sender, connection) = h2::client::handshake(socket).await.ok()?;
+        let handshake = h2::client::Builder::new().initial_window_size(window).handshake(socket).await;
+        let (sender, connection) = handshake.ok()?;
         let driver = tokio::spawn(async move {
             // The broker may end it.
             let _ended = connection.await;
