@@ -151,8 +151,10 @@ fn ground(disk: &dyn Disk, env: &dyn Env, settings: &Settings) -> Result<Ground,
     let source = Source { disk, seed: identity.seed(), file_bytes: settings.journal_file_bytes };
     let found = scan::scan(&source, checkpoint.tip)?;
     let watermark = Watermark::read(disk).map_err(io("reading the watermark"))?;
-    // One of a later run than any that owned this directory is of another one.
-    let watermark = watermark.filter(|mark| mark.incarnation <= control.incarnation);
+    // One of a later run than any that owned this directory is of another one. The newest run that did may be told by
+    // the journal alone, or, when a slot of control rotted, by nothing: then it was the one behind control's.
+    let owned = Incarnation(control.incarnation.0 + u64::from(is_slot_damaged)).max(found.newest_incarnation);
+    let watermark = watermark.filter(|mark| mark.incarnation <= owned);
     let facts = Facts {
         last: found.tip.lsn,
         tables: checkpoint.tip.lsn,

@@ -19,10 +19,10 @@ use crate::{
     engine::{self, Engine},
     error::ReadFault,
     header::{FILE_HEADER_BYTES, FileHeader, FileKind},
-    id::{Lane, Offset, Partition, Uid},
+    id::{Incarnation, Lane, Lsn, Offset, Partition, Uid},
     journal::{
         Identity, Tip,
-        control::{CONTROL_PATH, Control},
+        control::{CONTROL_PATH, Control, Watermark},
         frame::FrameHeader,
         pool::JOURNAL_DIR,
     },
@@ -430,4 +430,53 @@ fn a_file_where_a_directory_belongs_is_named() {
         let error = open(&disk, 9).err().expect("refused").to_string();
         assert!(error.contains(path) && error.contains("is a file"), "{error}");
     }
+}
+
+/// Two runs, of which the journal has lost the second one: what is left of it is the watermark, and a slot of control.
+fn second_run_lost() -> SimDisk {
+    let disk = SimDisk::new(9);
+    let run = |first: u64| {
+        let mut world = open(&disk, first).expect("it opens");
+        if first == 0 {
+            topic(&mut world);
+        }
+        for offset in first..first + 5 {
+            let ticket = append(&world.engine, offset);
+            assert!(answered(&mut world, &ticket));
+        }
+    };
+    run(0);
+    let journal: Vec<_> = disk.files().into_iter().filter(|path| path.starts_with(JOURNAL_DIR)).collect();
+    let before: Vec<_> = journal.iter().map(|path| disk.read_file(path)).collect();
+    run(5);
+    for (path, bytes) in journal.iter().zip(&before) {
+        disk.write_file(path, bytes);
+    }
+    disk
+}
+
+#[test]
+fn a_watermark_counts_though_the_slot_of_its_run_is_rotten() {
+    let disk = second_run_lost();
+    assert!(matches!(open(&disk.snapshot(), 10), Err(OpenError::Rotten { .. })), "control knows the run");
+    let newest = control(&disk).incarnation;
+    let at = (0..2).map(|slot| slot * ALIGN as u64).find(|at| {
+        let other = disk.snapshot();
+        other.flip(CONTROL_PATH, at + 100, 0x40);
+        control(&other).incarnation < newest
+    });
+    disk.flip(CONTROL_PATH, at.expect("one slot is the newer one") + 100, 0x40);
+    match open(&disk, 10) {
+        Err(OpenError::Rotten { from, to }) => assert_eq!(to.0 - from.0, 4, "five appends are gone"),
+        Err(error) => panic!("refused for another reason: {error}"),
+        Ok(_) => panic!("it opened, and five appends that were acked are gone"),
+    }
+}
+
+#[test]
+fn a_watermark_of_another_directory_says_nothing() {
+    let (disk, ..) = settled();
+    let mark = Watermark { durable_lsn: Lsn(1_000_000), incarnation: Incarnation(99) };
+    disk.write_file("watermark", &mark.encode());
+    open(&disk, 10).expect("it is not this directory's");
 }
