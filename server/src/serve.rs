@@ -66,7 +66,12 @@ impl Server {
     ///
     /// What the system says of the address.
     pub async fn bind(address: SocketAddr, engine: Engine, settings: ServerSettings) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(address).await?, engine, settings })
+        Ok(Self::on(TcpListener::bind(address).await?, engine, settings))
+    }
+
+    /// On a socket that listens already, for whoever has to know that the address is free before there is an engine.
+    pub fn on(listener: TcpListener, engine: Engine, settings: ServerSettings) -> Self {
+        Self { listener, engine, settings }
     }
 
     /// Where it listens.

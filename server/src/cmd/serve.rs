@@ -1,6 +1,7 @@
 //! `tillroll serve` and `tillroll dev`: the engine on a directory, gRPC in front of it, until a signal.
 
 use std::{
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -14,6 +15,7 @@ use tillroll_engine::{
     settings::Settings,
 };
 use tillroll_server::{Server, ServerSettings, notices};
+use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
 use crate::cmd::{
@@ -28,6 +30,8 @@ use crate::cmd::{
 const DESCRIPTORS_MIN: u64 = 4_096;
 /// Threads for reads that go to the disk: more of them than a disk serves at a time only take memory.
 const BLOCKING_THREADS_MAX: usize = 64;
+/// Connections that wait to be accepted, at most; as many as the runtime's own listeners have.
+const BACKLOG: u32 = 1_024;
 /// Who may have its port, and what names another one.
 const HAS_PORT: (&str, &str) = (", perhaps a broker,", "--listen");
 
@@ -114,6 +118,9 @@ fn broker(
 ) -> Result<(), Failure> {
     log::start();
     descriptors();
+    let not_had = |error: io::Error| Failure::listening(format!("listening on {listen}"), &error, HAS_PORT);
+    // A port that is taken must not leave a fresh directory behind.
+    let socket = bind(listen).map_err(not_had)?;
     let settings = Settings { hold_checkpoints: tuning.hold_checkpoints, ..Settings::default() };
     let running = Running::start(data, settings).map_err(|error| refused(data, &error))?;
     let told = Arc::new(notices::Log::new(running.engine.clone()));
@@ -129,9 +136,8 @@ fn broker(
     let served = runtime.block_on(async {
         let signals = Signals::new()?;
         let settings = ServerSettings { data_directory: data.to_owned(), ..ServerSettings::default() };
-        let server = Server::bind(listen, running.engine.clone(), settings)
-            .await
-            .map_err(|error| Failure::listening(format!("listening on {listen}"), &error, HAS_PORT))?;
+        let listener = socket.listen(BACKLOG).map_err(not_had)?;
+        let server = Server::on(listener, running.engine.clone(), settings);
         let address = server.local_addr().map_err(|error| Failure::io("asking for the address", &error))?;
         server.announce();
         // Others wait for this line, so it is written even when quiet.
@@ -149,6 +155,16 @@ fn broker(
     });
     runtime.shutdown_background();
     served
+}
+
+/// Takes the address. Nobody can connect yet: a client of a broker that still replays its journal is refused at once,
+/// and tries again.
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // Connections of the broker before this one may linger.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 /// The first signal ends the server in order, the second one at once.

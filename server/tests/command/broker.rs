@@ -50,6 +50,20 @@ fn a_directory_and_a_port_have_one_broker() {
     assert_eq!(shell.run("tillroll status -q").code, 0, "the first one goes on");
 }
 
+/// A directory that nobody asked for would be taken for a log that lost its records.
+#[test]
+fn a_port_that_is_taken_leaves_no_directory_behind() {
+    let shell = Shell::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("it is bound");
+    for verb in ["serve", "dev"] {
+        let said = shell.run(&format!("tillroll {verb} --data data --listen {address}"));
+        assert_eq!((said.code, said.stdout.as_str()), (6, ""), "{said:?}");
+        assert!(said.stderr.contains("hint: another program"), "{said:?}");
+        assert!(!shell.folder().join("data").exists(), "{verb} made the directory");
+    }
+}
+
 #[test]
 fn an_address_may_be_a_host_by_its_name() {
     let mut shell = Shell::new();
