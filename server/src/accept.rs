@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::io::Errno;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -62,15 +63,58 @@ impl Accept {
     }
 
     async fn failed(&mut self, error: &io::Error) {
+        let next = Next::after(error);
+        if next == Next::GoOn {
+            tracing::debug!(%error, "a connection was gone before it was accepted");
+            return;
+        }
         self.log.warn("connections not accepted", || error.to_string());
-        if self.reserve.take().is_some() {
+        if next == Next::Refuse && self.reserve.take().is_some() {
             // Its descriptor serves to tell one client at least; the kernel's queue keeps the others.
             let refused = tokio::time::timeout(BACK_OFF, self.listener.accept()).await;
             drop(refused);
         } else {
             tokio::time::sleep(BACK_OFF).await;
         }
-        self.reserve = reserve();
+        if self.reserve.is_none() {
+            self.reserve = reserve();
+        }
+    }
+}
+
+/// What follows an accept that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// The next one at once: it was about one connection, which is gone.
+    GoOn,
+    /// Another try after a while: the socket or the system lacks something, and would fail again at once.
+    Wait,
+    /// There is no descriptor left: one client is told with the one in reserve.
+    Refuse,
+}
+
+impl Next {
+    fn after(error: &io::Error) -> Self {
+        match Errno::from_io_error(error) {
+            Some(Errno::MFILE | Errno::NFILE) => Self::Refuse,
+            // What accept(2) lists as errors of the new connection, which the system hands on.
+            Some(
+                Errno::CONNABORTED
+                | Errno::CONNRESET
+                | Errno::INTR
+                | Errno::AGAIN
+                | Errno::PERM
+                | Errno::PROTO
+                | Errno::NETDOWN
+                | Errno::NETUNREACH
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH
+                | Errno::NOPROTOOPT
+                | Errno::OPNOTSUPP
+                | Errno::NONET,
+            ) => Self::GoOn,
+            _ => Self::Wait,
+        }
     }
 }
 
@@ -169,5 +213,27 @@ impl AsyncWrite for Wire {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_lack_of_descriptors_costs_a_client_its_connection() {
+        for (errno, expected) in [
+            (Errno::MFILE, Next::Refuse),
+            (Errno::NFILE, Next::Refuse),
+            (Errno::CONNABORTED, Next::GoOn),
+            (Errno::CONNRESET, Next::GoOn),
+            (Errno::PROTO, Next::GoOn),
+            (Errno::NOMEM, Next::Wait),
+            (Errno::NOBUFS, Next::Wait),
+            (Errno::INVAL, Next::Wait),
+        ] {
+            assert_eq!(Next::after(&errno.into()), expected, "{errno}");
+        }
+        assert_eq!(Next::after(&io::Error::other("of no system")), Next::Wait);
     }
 }
