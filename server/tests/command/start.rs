@@ -3,6 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tillroll_engine::{
     disk::real::RealDisk,
     engine,
@@ -100,4 +101,33 @@ fn a_start_on_a_full_journal_takes_no_more_memory_than_a_run() {
     let line = "tillroll topic describe orders -o json";
     let ends = shell.ok(line);
     assert!(ends.contains("orders"), "{ends}");
+}
+
+/// A broker that can write no byte more to its files, and so no checkpoint.
+#[test]
+fn a_stop_that_is_given_up_says_what_is_left() {
+    let mut shell = Shell::new();
+    let heedless =
+        format!("trap '' XFSZ; exec \"{}\" serve --data data --listen 127.0.0.1:0", env!("CARGO_BIN_EXE_tillroll"));
+    let broker = shell.broker_by("sh", &["-c", &heedless]);
+    shell.talk_to(&broker);
+    shell.ok("tillroll topic create orders --partitions 2");
+    let rows: Vec<String> = (0..100).map(|row| format!("{{\"n\":{row}}}")).collect();
+    let rows = rows.join("\n") + "\n";
+    let said = shell.run_with("tillroll append orders - --format jsonl --key-column n -q", rows.as_bytes());
+    assert_eq!(said.code, 0, "{said:?}");
+    let pid = i32::try_from(broker.pid()).ok().and_then(Pid::from_raw);
+    prlimit(pid, Resource::Fsize, Rlimit { current: Some(0), maximum: Some(0) }).expect("it is ours");
+    // The journal takes nothing any more, so there is nothing to wait for.
+    assert_ne!(shell.run("tillroll topic create more").code, 0);
+    let (code, said) = broker.end("TERM");
+    assert_eq!(code, 0, "{said}");
+    let given_up = said.lines().find(|line| line.contains("the stop did not wait for the last checkpoint: "));
+    let given_up = given_up.unwrap_or_else(|| panic!("nothing is said of what is left: {said}"));
+    assert!(given_up.contains(" WARN tillroll::notice: ") && given_up.contains(", 2 partitions; "), "{given_up}");
+
+    let broker = shell.broker(&["serve", "--data", "data", "--listen", "127.0.0.1:0"]);
+    assert!(broker.before.contains(" frames of the journal replayed in "), "{}", broker.before);
+    shell.talk_to(&broker);
+    assert_eq!(shell.ok("tillroll read orders --format '%v\\n'").lines().count(), 100, "nothing is lost");
 }
