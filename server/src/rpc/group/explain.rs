@@ -5,11 +5,14 @@
 
 use tillroll_engine::{
     group::{Mode, Rule},
-    id::{Lane, Offset, TopicId},
+    id::{Lane, Offset},
     request::Extent,
     table::group::{CursorRow, GroupRow},
 };
-use tillroll_proto::v1::{ExplainGroupResponse, Finding};
+use tillroll_proto::{
+    reason,
+    v1::{ExplainGroupResponse, Finding},
+};
 
 use crate::rpc::consume::{Stall, View};
 
@@ -37,9 +40,12 @@ pub(super) struct Look<'a> {
 /// Explains a group.
 pub(super) fn explain(look: &Look<'_>) -> ExplainGroupResponse {
     let row = look.row;
-    let mut findings = whole(look);
     let mut probes = PROBES_MAX;
-    findings.extend(row.cursors.iter().filter_map(|(lane, at)| partition(look, *lane, at, &mut probes)));
+    let partitions = row.cursors.iter().filter_map(|(lane, at)| partition(look, *lane, at, &mut probes));
+    // Damage comes first: a member that is started, or a group that is resumed, would stand still at it.
+    let (mut findings, others): (Vec<_>, Vec<_>) = partitions.partition(|found| found.reason == reason::DATA_DAMAGED);
+    findings.extend(whole(look));
+    findings.extend(others);
     // What is caught up is said last, and once.
     let behind = row.cursors.iter().filter(|(lane, at)| at.next < (look.extent)(**lane).end).count();
     if behind == 0 && !row.cursors.is_empty() {
@@ -109,12 +115,31 @@ fn whole(look: &Look<'_>) -> Vec<Finding> {
 /// has the name later is another topic.
 fn deleted(row: &GroupRow) -> Vec<Finding> {
     let gone = row.topics.iter().filter(|(id, _)| !row.cursors.keys().any(|lane| lane.topic == *id));
-    let told = |(_, topic): &(TopicId, String)| {
+    let gone: Vec<&str> = gone.map(|(_, name)| name.as_str()).collect();
+    let told = |topic: &&str| {
         let text = format!("the topic {topic} that it read is gone; one that is made under its name is another topic");
-        let next = format!("tillroll group delete {} and make it again, or add the topic that is there now", row.name);
-        Finding { topic: topic.clone(), ..finding("TOPIC_DELETED", text, &next) }
+        let next = if row.cursors.is_empty() {
+            let create = create(row, &row.name, &gone);
+            format!("once the topic is there again: tillroll group delete {} --yes && {create}", row.name)
+        } else {
+            let create = create(row, &format!("{}-{topic}", row.name), &[topic]);
+            format!("leave it as it is, and read the topic that has the name later with another group: {create}")
+        };
+        Finding { topic: (*topic).to_owned(), ..finding("TOPIC_DELETED", text, &next) }
     };
-    gone.map(told).collect()
+    gone.iter().map(told).collect()
+}
+
+/// The command that makes a group like this one, from the beginning of these topics.
+fn create(row: &GroupRow, name: &str, topics: &[&str]) -> String {
+    let mode = match (row.config.mode, row.config.rule) {
+        (Mode::Manual, _) => "--manual",
+        (Mode::Members, Some(Rule::CoPartitioned)) => "--rule co-partitioned",
+        (Mode::Members, Some(Rule::Single)) => "--rule single",
+        (Mode::Members, Some(Rule::Spread) | None) => "--rule spread",
+    };
+    let topics: Vec<String> = topics.iter().map(|topic| format!("--topic {topic}")).collect();
+    format!("tillroll group create {name} {} --from earliest {mode}", topics.join(" "))
 }
 
 /// How a group gets a member. Partitions that go together, or to one alone, tell of a service, whose records are not
@@ -164,7 +189,10 @@ fn held_up(look: &Look<'_>, lane: Lane, at: &CursorRow, topic: &str, probes: &mu
     {
         let behind = stall.goes_on.map_or_else(|| "latest".to_owned(), |offset| format!("offset:{offset}"));
         let next = format!("restore the file, or go on behind it without these records: {}", set_to(&behind));
-        return Some((stall.reason, stall.text, next));
+        // Their times are in what cannot be read.
+        let is_damaged = stall.reason == reason::DATA_DAMAGED;
+        let unknown = if is_damaged { "; for how long its records have been waiting is unknown" } else { "" };
+        return Some((stall.reason, format!("{}{unknown}", stall.text), next));
     }
     if at.next < extent.head {
         let text = format!("its cursor is at {}, and the log begins at {}", at.next, extent.head);

@@ -45,11 +45,18 @@ fn check(row: &GroupRow, head: u64, end: u64, view: Option<&View>) -> (Vec<Strin
 
 /// A command that is advised has all that it takes.
 fn can_be_copied(finding: &Finding) -> bool {
-    let Some((_, command)) = finding.next_step.split_once("tillroll group ") else { return true };
-    let words: Vec<&str> = command.split_whitespace().collect();
-    let is_about_group = words.get(1) == Some(&"mailer");
-    let place = ["--topic orders ", "--partition 0 ", "--to "];
-    is_about_group && (words[0] != "set-cursor" || place.iter().all(|word| command.contains(word)))
+    let needed = |verb: &str| match verb {
+        "set-cursor" => &["--topic orders ", "--partition 0 ", "--to "][..],
+        "create" => &["--topic ", "--from earliest ", " --rule "],
+        "delete" => &["--yes"],
+        "resume" => &[],
+        verb => panic!("there is no such command: {verb}"),
+    };
+    finding.next_step.split("tillroll group ").skip(1).all(|command| {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let is_about_group = words.get(1).is_some_and(|name| name.starts_with("mailer"));
+        is_about_group && needed(words[0]).iter().all(|word| command.contains(word))
+    })
 }
 
 fn damage() -> Stall {
@@ -76,8 +83,12 @@ fn damage_is_found_without_a_member_in_bounded_work() {
         (at == lane(3)).then(damage)
     };
     let explained = explain(&Look { row: &row, now_us: NOW_US, extent: &extent, view: &|_| None, probe: &probe });
-    let found = explained.findings.iter().find(|finding| finding.reason == "DATA_DAMAGED").expect("it is there");
+    let reasons: Vec<&str> = explained.findings.iter().map(|finding| finding.reason.as_str()).collect();
+    assert_eq!(reasons, ["DATA_DAMAGED", "NO_MEMBERS"], "a member would stand still at it");
+    let found = &explained.findings[0];
     assert_eq!((found.topic.as_str(), found.partition), ("orders", Some(3)));
+    let text = "offsets 5 to 7 are damaged; for how long its records have been waiting is unknown";
+    assert_eq!((found.text.as_str(), explained.summary), (text, format!("group mailer: orders/3: {text}")));
     let advice = "tillroll group set-cursor mailer --topic orders --partition 3 --to offset:7";
     assert!(found.next_step.ends_with(advice), "{}", found.next_step);
     assert_eq!(looked.get(), PROBES_MAX);
@@ -127,6 +138,30 @@ fn a_group_whose_topic_is_gone_is_not_caught_up() {
     assert!(summary.starts_with("group mailer: the topic orders that it read is gone"), "{summary}");
     row.apply(&GroupOp::MemberGone { group: row.id, member: "a".into() }, Lsn(2), 0);
     assert_eq!(check(&row, 0, 0, None).0, ["TOPIC_DELETED"], "a member would get nothing");
+}
+
+/// What is advised is what commands can do: none adds a topic to a group, and deleting one forgets all its cursors.
+#[test]
+fn a_deleted_topic_is_told_with_commands_that_exist() {
+    let mut row = row();
+    row.topics.push((TopicId(2), "payments".into()));
+    let explained = |row: &GroupRow| {
+        let extent = |_| Extent { end: Offset(5), ..Extent::default() };
+        explain(&Look { row, now_us: NOW_US, extent: &extent, view: &|_| None, probe: &|_, _| None }).findings
+    };
+    let findings = explained(&row);
+    assert_eq!((findings[0].reason.as_str(), findings[0].topic.as_str()), ("TOPIC_DELETED", "payments"));
+    let another = "tillroll group create mailer-payments --topic payments --from earliest --rule spread";
+    assert!(findings[0].next_step.ends_with(another), "{}", findings[0].next_step);
+    assert!(!findings[0].next_step.contains("delete"), "{}", findings[0].next_step);
+    row.cursors.clear();
+    row.config.rule = Some(Rule::Single);
+    let again = "tillroll group delete mailer --yes && tillroll group create mailer --topic orders --topic payments \
+                 --from earliest --rule single";
+    for finding in explained(&row).iter().take(2) {
+        assert!(finding.next_step.ends_with(again), "{}", finding.next_step);
+        assert!(can_be_copied(finding), "{}", finding.next_step);
+    }
 }
 
 #[test]
