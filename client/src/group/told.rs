@@ -81,8 +81,8 @@ pub struct CursorInfo {
     pub next_offset: u64,
     /// How many records are waiting.
     pub lag_records: u64,
-    /// How long the record at the cursor has been waiting, in milliseconds; 0
-    /// when caught up.
+    /// How long the record at the cursor has been waiting, in milliseconds, at
+    /// least 1; 0 when caught up, or unknown since the record cannot be read.
     pub lag_ms: u64,
     /// What the last cursor commit left here.
     pub metadata: Bytes,

@@ -53,7 +53,8 @@ enum Verb {
   tillroll group describe mailer
   tillroll group describe mailer -o json | jq .lag_records
 
-The lag is counted in records, and in how long the record at the cursor has been waiting.")]
+The lag is counted in records, and in how long the record at the cursor has been waiting; that is unknown (-, in JSON
+null) where the record cannot be read.")]
     Describe {
         /// The group
         name: String,

@@ -66,7 +66,13 @@ fn who_consumes_up_to_the_end_is_told_what_is_unread() {
         "{}",
         said.stderr
     );
-    // Nobody is a member any more.
+    // Since when they have been waiting stands in what cannot be read.
+    let described = shell.ok("tillroll group describe mailer -o json");
+    let group: Value = serde_json::from_str(&described).expect("json");
+    assert_eq!((&group["lag_ms"], &group["cursors"][0]["lag_ms"]), (&Value::Null, &Value::Null), "{described}");
+    let described = shell.ok("tillroll group describe mailer");
+    assert!(described.contains(" waiting, the oldest that can be read for an unknown time\n"), "{described}");
+    // Nobody is a member any more, which is not what holds it up.
     let told = shell.ok("tillroll group explain mailer");
     assert!(told.contains("DATA_DAMAGED orders/0: offsets "), "{told}");
     assert!(told.contains("tillroll group set-cursor mailer --topic orders --partition 0 --to offset:"), "{told}");

@@ -30,7 +30,7 @@ pub(super) fn listed(info: &GroupInfo, is_table: bool) -> Vec<Value> {
         if is_table { json!(topics(info)) } else { json!(info.topics) },
         json!(info.members.len()),
         read_of(info, info.lag_records()),
-        read_of(info, info.lag_ms()),
+        waiting(info),
         if is_table { said(info.paused.is_some()) } else { json!(info.paused.is_some()) },
         json!(info.paused),
     ]
@@ -45,6 +45,23 @@ fn topics(info: &GroupInfo) -> String {
 /// A lag; none when there is nothing that is read, which is not the same as being caught up.
 fn read_of(info: &GroupInfo, lag: u64) -> Value {
     if info.cursors.is_empty() { Value::Null } else { json!(lag) }
+}
+
+/// How long the oldest record has been waiting, of those that can be read.
+fn waiting(info: &GroupInfo) -> Value {
+    let is_known = info.lag_ms() > 0 || !info.cursors.iter().any(is_unknown);
+    if is_known { read_of(info, info.lag_ms()) } else { Value::Null }
+}
+
+/// Whether nobody knows since when the record at a cursor has been waiting: it cannot be read, as where data is damaged.
+/// One that can has been waiting for 1 ms at least.
+fn is_unknown(cursor: &CursorInfo) -> bool {
+    cursor.lag_records > 0 && cursor.lag_ms == 0
+}
+
+/// How long the record at a cursor has been waiting.
+fn waiting_at(cursor: &CursorInfo) -> Value {
+    if is_unknown(cursor) { Value::Null } else { json!(cursor.lag_ms) }
 }
 
 /// A group's settings in a line.
@@ -109,7 +126,7 @@ pub(super) fn object(info: &GroupInfo) -> Value {
         "paused": info.paused.is_some(),
         "pause_reason": info.paused,
         "lag_records": read_of(info, info.lag_records()),
-        "lag_ms": read_of(info, info.lag_ms()),
+        "lag_ms": waiting(info),
         "members": info.members.iter().map(member_object).collect::<Vec<_>>(),
         "cursors": info.cursors.iter().map(cursor_object).collect::<Vec<_>>(),
     })
@@ -170,8 +187,12 @@ fn lag(info: &GroupInfo) -> String {
         _ if info.cursors.is_empty() => "no topic: nothing is read".to_owned(),
         0 => "caught up".to_owned(),
         records => {
-            let longest = time::show_span(std::time::Duration::from_millis(info.lag_ms()));
-            format!("{} waiting, the oldest for {longest}", counted(records, "record"))
+            let longest = match info.lag_ms() {
+                0 => "an unknown time".to_owned(),
+                millis => time::show_span(std::time::Duration::from_millis(millis)),
+            };
+            let which = if info.cursors.iter().any(is_unknown) { "the oldest that can be read" } else { "the oldest" };
+            format!("{} waiting, {which} for {longest}", counted(records, "record"))
         }
     }
 }
@@ -227,7 +248,7 @@ fn cursor_row(cursor: &CursorInfo, epochs: &Epochs<'_>) -> Vec<Value> {
         json!(cursor.partition),
         json!(cursor.next_offset),
         json!(cursor.lag_records),
-        json!(cursor.lag_ms),
+        waiting_at(cursor),
         committed(cursor),
         json!(cursor.holder),
         json!(epochs.get(&(cursor.topic.as_str(), cursor.partition))),
@@ -240,7 +261,7 @@ fn cursor_object(cursor: &CursorInfo) -> Value {
         "partition": cursor.partition,
         "next_offset": cursor.next_offset,
         "lag_records": cursor.lag_records,
-        "lag_ms": cursor.lag_ms,
+        "lag_ms": waiting_at(cursor),
         "committed": committed(cursor),
         "holder": cursor.holder,
     });

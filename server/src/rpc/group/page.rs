@@ -167,7 +167,7 @@ pub(super) fn cursor(engine: &Engine, topic: &str, lane: Lane, at: &CursorRow) -
     }
 }
 
-/// How long the record at an offset has been there; 0 when it cannot be read.
+/// How long the record at an offset has been there, at least 1; 0 when it cannot be read.
 fn waiting_ms(engine: &Engine, lane: Lane, next: Offset) -> u64 {
     let Ok(answer) = engine.read(lane, next, 1) else { return 0 };
     let Some(chunk) = answer.chunks.first() else { return 0 };
@@ -176,6 +176,7 @@ fn waiting_ms(engine: &Engine, lane: Lane, next: Offset) -> u64 {
         first = first.plus(run.record_count.into());
         next < first
     });
-    let since = run.map_or(0, |run| engine.env().wall_us().saturating_sub(run.append_time_us));
-    u64::try_from(since / 1_000).unwrap_or(0)
+    let Some(run) = run else { return 0 };
+    let since = engine.env().wall_us().saturating_sub(run.append_time_us);
+    u64::try_from(since / 1_000).unwrap_or(0).max(1)
 }
