@@ -19,12 +19,7 @@ use futures_util::FutureExt as _;
 use serde_json::{Value, json};
 use tillroll_client::{Client, Compression, TopicInfo, TopicOptions};
 
-use crate::cmd::{
-    Connection,
-    fail::{Code, Failure},
-    interrupt,
-    out::Out,
-};
+use crate::cmd::{Connection, fail::Failure, interrupt, out::Out};
 
 /// `tillroll bench`.
 #[derive(Args, Debug)]
@@ -123,7 +118,7 @@ pub(crate) async fn run(bench: Bench, out: Out) -> Result<(), Failure> {
     // However it ends, its topic goes.
     let done = tokio::select! {
         done = AssertUnwindSafe(work).catch_unwind() => done,
-        () = interrupt() => Ok(Err(Failure::silent(Code::Interrupted))),
+        code = interrupt() => Ok(Err(Failure::silent(code))),
     };
     let deleted = client.admin().delete_topic(&topic.name, &topic.topic_id).await;
     let (object, failure) = done.unwrap_or_else(|panic| resume_unwind(panic))?;

@@ -105,7 +105,9 @@ pub(crate) async fn run(consume: Consume, out: Out) -> Result<(), Failure> {
         opened = opening.as_mut() => opened?,
         signal = signals.next() => {
             // It may have joined by now: a member that goes without a word holds up the others.
-            let Ok(joined) = tokio::time::timeout(JOINING, opening).await else { std::process::exit(128 + signal) };
+            let Ok(joined) = tokio::time::timeout(JOINING, opening).await else {
+                std::process::exit(Code::cut_short(signal) as i32)
+            };
             joined?.close().await?;
             return ended(stopped_by(signal));
         }
@@ -118,7 +120,7 @@ pub(crate) async fn run(consume: Consume, out: Out) -> Result<(), Failure> {
     // What is printed is committed before the partitions go to others, also when no more could be printed.
     let left = tokio::select! {
         left = consumer.close() => left,
-        second = signals.next() => std::process::exit(128 + second),
+        second = signals.next() => std::process::exit(Code::cut_short(second) as i32),
     };
     // What was not committed of a topic that is gone is nobody's loss.
     let done = if done == Ok(Code::NotFound) { Err(consume.reads_nothing()) } else { done };
@@ -143,8 +145,8 @@ fn ended(code: Code) -> Result<(), Failure> {
 }
 
 /// Ctrl-C interrupts; any other signal is how a service is ended in order.
-fn stopped_by(signal: i32) -> Code {
-    if signal == SignalKind::interrupt().as_raw_value() { Code::Interrupted } else { Code::Ok }
+fn stopped_by(signal: SignalKind) -> Code {
+    if signal == SignalKind::interrupt() { Code::Interrupted } else { Code::Ok }
 }
 
 impl Consume {

@@ -5,6 +5,7 @@
 use std::{fmt, io, process::ExitCode};
 
 use tillroll_client::ErrorKind;
+use tokio::signal::unix::SignalKind;
 
 pub(crate) use super::terminal::say;
 use super::terminal::say_marked;
@@ -31,8 +32,25 @@ pub(crate) enum Code {
     Conflict = 6,
     /// Stored data is damaged.
     Damaged = 7,
-    /// Ctrl-C.
+    /// Cut short by SIGHUP: its terminal went away.
+    HungUp = 129,
+    /// Cut short by Ctrl-C.
     Interrupted = 130,
+    /// Cut short by SIGTERM.
+    Terminated = 143,
+}
+
+impl Code {
+    /// What a command ends with that a signal cuts short: 128 and the number of the signal, as shells have it.
+    pub(crate) fn cut_short(signal: SignalKind) -> Self {
+        if signal == SignalKind::interrupt() {
+            Self::Interrupted
+        } else if signal == SignalKind::hangup() {
+            Self::HungUp
+        } else {
+            Self::Terminated
+        }
+    }
 }
 
 /// Why a command ended early.

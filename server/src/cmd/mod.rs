@@ -60,7 +60,8 @@ demo    tillroll demo
   tillroll append orders --key 42 --value '{\"total\":1999}'
   tillroll read orders -f
 
-Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 refused, 5 unavailable, 6 conflict, 7 data damaged, 130 Ctrl-C"
+Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 refused, 5 unavailable, 6 conflict, 7 data damaged; cut short:
+130 by Ctrl-C, 143 by SIGTERM. What ends in good order at a signal says so in its help: serve, consume, saga run"
 )]
 struct Line {
     #[command(flatten)]
@@ -254,14 +255,14 @@ fn each_once<T: PartialEq + Display>(what: &str, values: &[T]) -> Result<(), Fai
 async fn unless_interrupted(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     tokio::select! {
         done = work => done,
-        () = interrupt() => Err(Failure::silent(Code::Interrupted)),
+        code = interrupt() => Err(Failure::silent(code)),
     }
 }
 
-/// Resolves at a signal that ends; never where none can be heard.
-async fn interrupt() {
+/// Resolves at a signal that ends, with the code of a command that it cuts short; never where none can be heard.
+async fn interrupt() -> Code {
     match signals::Signals::new() {
-        Ok(mut signals) => _ = signals.next().await,
+        Ok(mut signals) => Code::cut_short(signals.next().await),
         Err(_) => std::future::pending().await,
     }
 }

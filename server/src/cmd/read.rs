@@ -86,15 +86,25 @@ pub(crate) async fn run(read: Read, out: Out) -> Result<(), Failure> {
         Ok::<_, Failure>((partitions, limited))
     };
     let done = tokio::select! {
-        done = work => done.map(Some),
-        () = interrupt() => Ok(None),
+        done = work => done.map(Ok),
+        code = interrupt() => Ok(Err(code)),
         // Nobody is there for what is left in the buffer either.
         () = reader_left() => return Err(Failure::silent(Code::Ok)),
     };
+    let done = match done {
+        Ok(done) => done,
+        Err(failure) => {
+            printer.end()?;
+            return Err(failure);
+        }
+    };
     let records = printer.end()?;
-    let Some((partitions, limited)) = done? else {
-        out.say(counted(records, "record"));
-        return Err(Failure::silent(Code::Interrupted));
+    let (partitions, limited) = match done {
+        Ok(done) => done,
+        Err(code) => {
+            out.say(counted(records, "record"));
+            return Err(Failure::silent(code));
+        }
     };
     let more = if limited { "stopped by -n, more may follow" } else { "at the end (-f follows)" };
     out.say(format!("{}, {}, {more}", counted(records, "record"), counted(partitions, "partition")));

@@ -173,7 +173,7 @@ async fn end_on_signals(mut signals: Signals, stop: CancellationToken, out: Out)
     out.say("stopping: what is in flight is answered; a second signal ends it at once");
     stop.cancel();
     let second = signals.next().await;
-    std::process::exit(128 + second);
+    std::process::exit(Code::cut_short(second) as i32);
 }
 
 /// Segments and connections take descriptors: as many as the system lets this process have.

@@ -19,12 +19,12 @@ impl Signals {
         Ok(Self { hangup, terminate: hear(SignalKind::terminate())?, interrupt: hear(SignalKind::interrupt())? })
     }
 
-    /// The number of the next one.
-    pub(crate) async fn next(&mut self) -> i32 {
+    /// The next one.
+    pub(crate) async fn next(&mut self) -> SignalKind {
         tokio::select! {
-            _ = self.hangup.recv() => SignalKind::hangup().as_raw_value(),
-            _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
-            _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+            _ = self.hangup.recv() => SignalKind::hangup(),
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
         }
     }
 }

@@ -235,6 +235,12 @@ fn standard_input_is_sent_line_by_line() {
 
 #[test]
 fn an_interrupted_load_says_how_to_go_on() {
+    for (name, code) in [("INT", 130), ("TERM", 143)] {
+        interrupted_load(name, code);
+    }
+}
+
+fn interrupted_load(name: &str, code: i32) {
     let (shell, broker) = Shell::with_broker();
     shell.ok("tillroll topic create orders --partitions 1");
     // A pipe that stays open holds the load up behind its first record.
@@ -250,11 +256,11 @@ fn an_interrupted_load_says_how_to_go_on() {
     let line = printed(&follower, &mut output, 1);
     assert!(line.contains("first"), "{line}");
     follower.kill().and_then(|()| follower.wait()).expect("it was started here");
-    signal(&loader, "INT");
+    signal(&loader, name);
     let output = wait_for("the loader's end", loader.id(), || loader.wait_with_output());
     let output = output.expect("it was started here");
     let said = String::from_utf8(output.stderr).expect("text");
-    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert_eq!(output.status.code(), Some(code), "{said}");
     assert!(said.contains("1 record acked in orders"), "{said}");
     assert!(said.contains("--skip 1\n"), "{said}");
 }

@@ -92,7 +92,7 @@ fn further_years_are_further_orders() {
 /// processes.
 #[test]
 fn a_demo_that_ends_early_takes_everything_with_it() {
-    for (name, code) in [("TERM", Some(130)), ("KILL", None)] {
+    for (name, code) in [("TERM", Some(143)), ("KILL", None)] {
         let shell = Shell::new();
         let mut demo = shell.spawn(&["demo", "--keep", "kept", "--rate", "1"]);
         let mut lines = BufReader::new(demo.stdout.take().expect("it is piped")).lines();

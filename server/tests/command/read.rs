@@ -2,7 +2,10 @@
 
 use std::{io::BufReader, process::Child};
 
-use crate::{process::wait_for, shell::Shell};
+use crate::{
+    process::wait_for,
+    shell::{Shell, end, printed, signal},
+};
 use serde_json::{Value, json};
 
 /// Nine records in one append each, keys a, b, c in turn.
@@ -90,6 +93,20 @@ fn a_reader_of_the_output_may_leave_while_nothing_comes() {
     shell.ok("tillroll append orders --value first -q");
     let said = shell.run("(tillroll read orders -f --format '%v\\n'; echo $? >code) | head -n 1; cat code");
     assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("first\n0\n", ""), "no second one came: {said:?}");
+}
+
+#[test]
+fn a_command_that_a_signal_cuts_short_ends_with_the_number_of_the_signal() {
+    let (shell, _broker) = Shell::with_broker();
+    shell.ok("tillroll topic create orders --partitions 1");
+    shell.ok("tillroll append orders --value first -q");
+    for (name, expected) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        let mut follower = shell.spawn(&["read", "orders", "-f", "--format", "%v\\n"]);
+        let mut records = BufReader::new(follower.stdout.take().expect("it is piped"));
+        assert_eq!(printed(&follower, &mut records, 1), "first\n");
+        signal(&follower, name);
+        assert_eq!(end("the follower's end", &mut follower).code(), Some(expected), "{name}");
+    }
 }
 
 #[test]

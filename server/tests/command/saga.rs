@@ -171,7 +171,7 @@ fn a_storefront_says_what_it_waits_for_and_goes_on_behind_what_it_placed() {
     wait_for("the first order", storefront.id(), || while !placed().contains("OrderPlaced") {});
     signal(&storefront, "TERM");
     let said = heard(&storefront, &mut lines, "placed ");
-    assert_eq!(end("its end", &mut storefront).code(), Some(130));
+    assert_eq!(end("its end", &mut storefront).code(), Some(143));
     // It may have been stopped before it heard that the order is on disk.
     let expected = ["0 orders", "1 order"].map(|placed| format!("placed {placed} in this run; "));
     assert!(expected.iter().any(|start| said.starts_with(start)), "{said}");

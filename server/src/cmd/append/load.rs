@@ -43,8 +43,8 @@ enum End {
     Complete,
     /// Something went wrong.
     Failed(Failure),
-    /// Ctrl-C; `settled` when everything that was sent is answered.
-    Interrupted { settled: bool },
+    /// A signal, with its code; `settled` when everything that was sent is answered.
+    Interrupted { settled: bool, code: Code },
 }
 
 /// Runs `tillroll append TOPIC FILE`.
@@ -87,7 +87,7 @@ pub(super) async fn run(append: &Append, file: &Path, out: Out) -> Result<(), Fa
         tokio::select! {
             sent = send(&producer, &mut chunks, &compare) => sent.map_or_else(End::Failed, |()| End::Complete),
             () = ticks => unreachable!("it ticks for ever"),
-            () = interrupt() => interrupted(&producer).await,
+            code = interrupt() => interrupted(&producer, code).await,
         }
     };
     progress.end();
@@ -224,13 +224,13 @@ fn of_record(id: &str, error: Error) -> Failure {
     }
 }
 
-async fn interrupted(producer: &Producer) -> End {
+async fn interrupted(producer: &Producer, code: Code) -> End {
     let settled = tokio::select! {
         closed = producer.close() => closed.is_ok(),
-        () = interrupt() => false,
+        _ = interrupt() => false,
         () = tokio::time::sleep(LAST_ANSWERS) => false,
     };
-    End::Interrupted { settled }
+    End::Interrupted { settled, code }
 }
 
 /// What is told at the end.
@@ -248,7 +248,7 @@ impl Load<'_> {
         let acked = statistics.accepted_records;
         let rate = per_second(acked, self.seconds);
         let (topic, partitions) = (&self.append.topic, counted(producer.partitions().into(), "partition"));
-        let at_least = if matches!(end, End::Interrupted { settled: false }) { "at least " } else { "" };
+        let at_least = if matches!(end, End::Interrupted { settled: false, .. }) { "at least " } else { "" };
         let mut said = format!("{at_least}{} acked in {topic} ({partitions})", counted(acked, "record"));
         let _ = write!(said, ", {:.1} s, {}/s", self.seconds, count(rate));
         if statistics.broken_streams > 0 {
@@ -277,9 +277,9 @@ impl Load<'_> {
                 self.out.say(self.resume(acked));
                 Err(failure)
             }
-            End::Interrupted { .. } => {
+            End::Interrupted { code, .. } => {
                 self.out.say(self.resume(acked));
-                Err(Failure::silent(Code::Interrupted))
+                Err(Failure::silent(code))
             }
         }
     }

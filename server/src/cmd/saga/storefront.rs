@@ -21,7 +21,7 @@ use tillroll_client::{
 use super::{make_topics, shop};
 use crate::cmd::{
     Connection,
-    fail::{Code, Failure},
+    fail::Failure,
     interrupt,
     out::{Out, count, counted},
 };
@@ -59,10 +59,10 @@ pub(crate) async fn run(place: Place, out: Out) -> Result<(), Failure> {
     let placed = Arc::<AtomicU64>::default();
     tokio::select! {
         done = play(&place, &placed, out) => done,
-        () = interrupt() => {
+        code = interrupt() => {
             let placed = counted(placed.load(Ordering::Relaxed), "order");
             out.say(format!("placed {placed} in this run; the same command goes on behind them"));
-            Err(Failure::silent(Code::Interrupted))
+            Err(Failure::silent(code))
         }
     }
 }
