@@ -127,7 +127,7 @@ pub(crate) async fn run(consume: Consume, out: Out) -> Result<(), Failure> {
     let code = match done {
         Ok(code) => code,
         Err(failure) => {
-            if let Ok(records) = printer.end() {
+            if let Ok(records) = printer.end_early() {
                 out.say(format!("{} printed", counted(records, "record")));
             }
             // Whoever read the output has gone, which is no failure; what it has read must be committed all the same.

@@ -94,7 +94,7 @@ pub(crate) async fn run(read: Read, out: Out) -> Result<(), Failure> {
     let done = match done {
         Ok(done) => done,
         Err(failure) => {
-            printer.end()?;
+            printer.end_early()?;
             return Err(failure);
         }
     };

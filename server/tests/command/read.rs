@@ -110,6 +110,16 @@ fn a_command_that_a_signal_cuts_short_ends_with_the_number_of_the_signal() {
 }
 
 #[test]
+fn what_fails_before_the_first_record_writes_no_document() {
+    let (shell, _broker) = Shell::with_broker();
+    for line in ["tillroll read nope -o json", "tillroll consume nope --group nope --from earliest -n 1 -o json"] {
+        let said = shell.run(line);
+        assert_eq!((said.code, said.stdout.as_str()), (3, ""), "{line}: {said:?}");
+        assert!(said.stderr.starts_with("error: topic nope not found"), "{line}: {said:?}");
+    }
+}
+
+#[test]
 fn a_partition_that_is_named_twice_is_refused() {
     let (shell, _broker) = filled();
     let said = shell.run("tillroll read orders --partition 1 --partition 1");

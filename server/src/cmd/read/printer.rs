@@ -88,6 +88,11 @@ impl Printer {
         Ok(written?)
     }
 
+    /// The same after a failure: a document that was not begun is none.
+    pub(in crate::cmd) fn end_early(self) -> Result<u64, Failure> {
+        if self.records == 0 { Ok(0) } else { self.end() }
+    }
+
     /// Writes what is left, and says how many records there were.
     pub(in crate::cmd) fn end(mut self) -> Result<u64, Failure> {
         if self.format == Format::Json {
