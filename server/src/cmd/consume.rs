@@ -40,9 +40,12 @@ use crate::cmd::{
   tillroll consume orders --group mailer --until-caught-up  what is there now, then leave
   tillroll consume orders payments --group audit -o jsonl | jq .value
 
-A record is committed when it is printed: after a crash it may be printed again, and none is left out. Start the same
-command several times, and the partitions are shared. With --member the process is known again after a restart.
-SIGTERM and Ctrl-C commit what is printed and leave the group; a second one ends it at once.
+A record is committed when standard output took it: after a crash it may be printed again, and none is left out. What a
+pipe took counts, also when whoever reads the pipe leaves without it, as `| head -1` does with what stands behind the
+first line: take -n 1 for the first record alone. Start the same command several times, and the partitions are shared.
+With --member the process is known again after a restart.
+SIGTERM and Ctrl-C commit what is printed and leave the group. Then it ends with 0, after Ctrl-C with 130; a second
+signal ends it at once, with 143 or 130.
 --format is the one of read: tillroll read --help")]
 pub(crate) struct Consume {
     #[command(flatten)]

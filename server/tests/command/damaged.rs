@@ -74,6 +74,7 @@ fn who_consumes_up_to_the_end_is_told_what_is_unread() {
     assert!(described.contains(" waiting, the oldest that can be read for an unknown time\n"), "{described}");
     // Nobody is a member any more, which is not what holds it up.
     let told = shell.ok("tillroll group explain mailer");
+    assert!(told.starts_with("group mailer: orders/0: offsets "), "{told}");
     assert!(told.contains("DATA_DAMAGED orders/0: offsets "), "{told}");
     assert!(told.contains("tillroll group set-cursor mailer --topic orders --partition 0 --to offset:"), "{told}");
     // What is advised works.
@@ -106,7 +107,9 @@ fn an_output_that_takes_no_more_moves_the_cursor_to_what_it_took() {
     let whole = printed.split(|byte| *byte == b'\n').count() as u64 - 1;
     assert!(whole > 50 && !printed.ends_with(b"\n"), "it stopped within a line: {whole}");
     assert_eq!(cursor(&shell, "mailer"), whole);
-    // Whoever looks at the first line alone has it, and the cursor is behind what its pipe took.
+    // Whoever looks at the first line alone has it, and the cursor is behind what its pipe took, as the help says.
+    let help = shell.ok("tillroll consume --help");
+    assert!(help.contains("What a\npipe took counts") && help.contains("take -n 1"), "{help}");
     shell.ok("tillroll consume orders --group first --from earliest --format '%o %v\\n' -q | head -1 >one");
     let at = cursor(&shell, "first");
     assert!(at > 0 && at < 2_000, "{at}");
