@@ -171,6 +171,25 @@ fn a_file_that_was_edited_in_the_middle_is_told_apart() {
     assert_eq!(records(&shell, "orders").len(), 3_000, "nothing was added");
 }
 
+/// A name is known for ever, and one that is registered for a mistyped column stays for nothing.
+#[test]
+fn a_mistyped_column_registers_no_producer() {
+    let (shell, _broker) = Shell::with_broker();
+    shell.ok("tillroll topic create orders --partitions 1");
+    write(&shell, "a.csv", b"id,day\n1,one\n");
+    write(&shell, "a.jsonl", b"{\"id\":1}\n");
+    write(&shell, "a.txt", b"1\n");
+    for (file, code) in [("a.csv", 2), ("a.jsonl", 1), ("a.txt", 2)] {
+        let said = shell.run(&format!("tillroll append orders {file} --key-column idd --producer loader"));
+        assert_eq!(said.code, code, "{said:?}");
+        assert!(!said.stderr.contains("run it again"), "{said:?}");
+        assert_eq!(shell.ok("tillroll producer list -o json"), "[]\n", "{file}");
+    }
+    shell.ok("tillroll append orders a.csv --key-column id --producer loader");
+    shell.ok("tillroll append orders a.jsonl --key-column id --producer other");
+    assert_eq!(records(&shell, "orders").len(), 2, "the first record is not left out");
+}
+
 #[test]
 fn a_csv_header_with_an_open_quote_is_no_empty_file() {
     let (shell, _broker) = Shell::with_broker();

@@ -49,7 +49,12 @@ enum End {
 
 /// Runs `tillroll append TOPIC FILE`.
 pub(super) async fn run(append: &Append, file: &Path, out: Out) -> Result<(), Failure> {
-    let input = Input::open(file)?;
+    let mut input = Input::open(file)?;
+    if input.terminal {
+        out.say("one record a line; end with Ctrl-D");
+    }
+    // A producer is known for ever: what is mistyped is told before there is one.
+    let rows = begin(append, &mut input)?;
     let client = append.connection.connect().await?;
     let mut builder = client.producer(&append.topic);
     let mut past = Past { records: append.skip, last: None, is_named: append.producer.is_some() };
@@ -69,12 +74,12 @@ pub(super) async fn run(append: &Append, file: &Path, out: Out) -> Result<(), Fa
         past.records = producer.accepted_records();
     }
     let skip = past.records;
-    announce(append, &input, skip, out);
+    announce(append, &input.source, skip, out);
 
     let mut progress = Progress::new(out, &input);
     let source = input.source.clone();
     let compare = Compare { client: &client, topic: &append.topic, source: &source, out };
-    let mut chunks = read(append, input, past)?;
+    let mut chunks = read(rows, input.live, past)?;
     let end = {
         let ticks = async {
             let mut ticks = tokio::time::interval(TICK);
@@ -95,38 +100,34 @@ pub(super) async fn run(append: &Append, file: &Path, out: Out) -> Result<(), Fa
     load.report(&producer, end)
 }
 
-/// Before the first record: how to end, and where it goes on.
-fn announce(append: &Append, input: &Input, skip: u64, out: Out) {
-    if input.terminal {
-        out.say("one record a line; end with Ctrl-D");
-    }
+/// Before the first record: where it goes on.
+fn announce(append: &Append, source: &str, skip: u64, out: Out) {
     if skip > 0 {
         let who = append.producer.as_ref().map_or_else(|| "left out".to_owned(), |name| format!("{name} has acked"));
-        out.say(format!("{who} {} of {}: going on behind them", counted(skip, "record"), input.source));
+        out.say(format!("{who} {} of {source}: going on behind them", counted(skip, "record")));
     }
 }
 
-/// Starts the thread that reads and parses.
-fn read(append: &Append, input: Input, past: Past) -> Result<mpsc::Receiver<Chunk>, Failure> {
+/// The records of an input, whose columns are there. Waits for the first one when columns are named.
+fn begin(append: &Append, input: &mut Input) -> Result<Rows, Failure> {
     let plan = Plan {
-        source: input.source,
+        source: input.source.clone(),
         key_column: append.key_column.clone(),
         time_column: append.time_column.clone(),
         zone: append.time_zone.clone(),
         type_: append.type_.clone().unwrap_or_default(),
     };
-    let format = append.format.unwrap_or(input.format);
-    let chunk_records = if input.live { 1 } else { CHUNK_RECORDS };
+    let bytes = std::mem::replace(&mut input.bytes, Box::new(std::io::empty()));
+    let mut rows = Rows::new(bytes, append.format.unwrap_or(input.format), plan)?;
+    rows.check_columns()?;
+    Ok(rows)
+}
+
+/// Starts the thread that reads and parses. What comes `live` is handed over at once.
+fn read(mut rows: Rows, live: bool, past: Past) -> Result<mpsc::Receiver<Chunk>, Failure> {
+    let chunk_records = if live { 1 } else { CHUNK_RECORDS };
     let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
     let work = move || {
-        let mut rows = match Rows::new(input.bytes, format, plan) {
-            Ok(rows) => rows,
-            Err(failure) => {
-                // When nobody listens any more, nobody needs to know.
-                let _ = sender.blocking_send(Err(failure));
-                return;
-            }
-        };
         let mut before = Window::default();
         loop {
             let (chunk, last) = next_chunk(&mut rows, chunk_records, &past, &mut before);

@@ -35,6 +35,8 @@ pub(super) struct Rows {
     line: u64,
     /// Records so far: blank lines are none.
     records: u64,
+    /// What was read ahead; counted as read.
+    ahead: Option<Record>,
     form: Form,
 }
 
@@ -57,7 +59,15 @@ impl Rows {
             }
             Format::Lines => Form::Lines(lines(input)),
         };
-        Ok(Self { plan, line: 0, records: 0, form })
+        Ok(Self { plan, line: 0, records: 0, ahead: None, form })
+    }
+
+    /// Looks whether the first record has the columns that are named. Without any, nothing is read.
+    pub(super) fn check_columns(&mut self) -> Result<(), Failure> {
+        if self.plan.key_column.is_some() || self.plan.time_column.is_some() {
+            self.ahead = self.next()?;
+        }
+        Ok(())
     }
 
     /// How many records there were so far.
@@ -77,6 +87,9 @@ impl Rows {
 
     /// The next record; `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<Record>, Failure> {
+        if let Some(ahead) = self.ahead.take() {
+            return Ok(Some(ahead));
+        }
         let read = match &mut self.form {
             Form::Lines(lines) => lines.next().map(|line| line.map(|line| Record::new(line.to_vec()))),
             Form::Jsonl(lines) => lines.json(&self.plan, &mut self.line),
