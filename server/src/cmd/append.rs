@@ -34,8 +34,9 @@ use progress::{TICK, Trouble};
   tail -f shop.log | tillroll append orders -
 
 A CSV row becomes one record: a JSON object of strings by column name. A line of a file gets the id FILE#LINE, data
-lines counted from 1. With --producer, a load that was stopped goes on where the log stands when it is started again;
-what it left out is compared with the log first. Times are from the year -9999 to 9999-12-31T23:59:59.999999Z.")]
+lines counted from 1; an error names the line of the file as an editor counts it, where a header is line 1. With
+--producer, a load that was stopped goes on where the log stands when it is started again; what it left out is compared
+with the log first. Times are from the year -9999 to 9999-12-31T23:59:59.999999Z.")]
 pub(crate) struct Append {
     #[command(flatten)]
     pub(super) connection: Connection,

@@ -78,9 +78,12 @@ fn a_record_that_is_too_large_is_named_by_its_line_and_what_came_before_it_stays
     write(&shell, "huge.txt", format!("first\nsecond\n{}\n", "x".repeat((1 << 20) + 1)).as_bytes());
     let said = shell.run("tillroll append orders huge.txt");
     assert_eq!(said.code, 4, "{said:?}");
-    assert!(said.stderr.contains("huge.txt#3: the record is too large"), "{}", said.stderr);
+    assert!(said.stderr.contains("huge.txt line 3: the record is too large"), "{}", said.stderr);
     assert!(said.stderr.contains("2 records acked") && said.stderr.contains("--skip 2"), "{}", said.stderr);
     assert_eq!(records(&shell, "orders").len(), 2);
+    write(&shell, "huge.csv", format!("a,b\n1,\"x\ny\"\n2,{}\n", "x".repeat((1 << 20) + 1)).as_bytes());
+    let said = shell.run("tillroll append orders huge.csv");
+    assert!(said.stderr.contains("error: huge.csv line 4: the record is too large"), "{}", said.stderr);
 }
 
 #[test]
@@ -136,7 +139,7 @@ fn a_name_is_not_taken_for_another_file_of_that_name_or_another_topic_of_that_na
     write(&shell, "a.csv", b"id,day\n1,two\n2,two\n3,two\n4,two\n");
     let said = shell.run("tillroll append orders a.csv --key-column id --producer loader");
     assert_eq!(said.code, 6, "{said:?}");
-    let wrong = "a.csv is another file than the one before: a.csv#3 is not what was appended";
+    let wrong = "a.csv is another file than the one before: line 4 is not what was appended";
     assert!(said.stderr.contains(wrong) && said.stderr.contains("hint: give every file"), "{said:?}");
     assert_eq!(records(&shell, "orders").len(), 3);
 
@@ -213,7 +216,7 @@ fn every_time_up_to_the_end_of_the_year_9999_is_one_and_what_lies_beyond_names_i
         write(&shell, "b.csv", format!("id,until\n1,2010-12-01\n2,{beyond}\n").as_bytes());
         let said = shell.run("tillroll append orders b.csv --time-column until");
         assert_eq!(said.code, 1, "{said:?}");
-        assert!(said.stderr.contains(&format!("error: b.csv line 2: \"{beyond}\" is out of range")), "{said:?}");
+        assert!(said.stderr.contains(&format!("error: b.csv line 3: \"{beyond}\" is out of range")), "{said:?}");
         assert!(said.stderr.contains("9999-12-31T23:59:59.999999Z"), "{said:?}");
     }
 }
@@ -228,7 +231,7 @@ fn a_bad_line_ends_the_load_and_what_came_before_it_stays() {
     assert!(said.stderr.contains("1 record acked"), "{said:?}");
     assert!(said.stderr.contains("to go on behind them: "), "{said:?}");
     assert!(said.stderr.contains("append orders a.csv --skip 1\n"), "{said:?}");
-    assert!(said.stderr.contains("error: a.csv line 2: it has 1 fields, the header has 2"), "{said:?}");
+    assert!(said.stderr.contains("error: a.csv line 3: it has 1 fields, the header has 2"), "{said:?}");
     write(&shell, "a.csv", b"x,y\n1,2\n3,4\n5,6\n");
     shell.ok("tillroll append orders a.csv --skip 1");
     let ids: Vec<Value> = records(&shell, "orders").into_iter().map(|record| record["id"].clone()).collect();

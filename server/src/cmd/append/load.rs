@@ -29,8 +29,8 @@ const LAST_ANSWERS: Duration = Duration::from_secs(10);
 
 /// What the reading thread hands over.
 enum Part {
-    /// Records to append.
-    New(Vec<Record>),
+    /// Records to append, each with its line of the file.
+    New(Vec<(u64, Record)>),
     /// Records that were appended before.
     Before(Window),
 }
@@ -153,7 +153,7 @@ fn next_chunk(rows: &mut Rows, chunk_records: usize, past: &Past, before: &mut W
         match rows.next() {
             Ok(Some(record)) if rows.records() <= past.records => {
                 let is_last = rows.records() == past.records;
-                let ends = if is_last { past.ends_with(&record) } else { Ok(()) };
+                let ends = if is_last { past.ends_with(&record, rows.file_line()) } else { Ok(()) };
                 if let Err(failure) = ends {
                     return (vec![Err(failure)], true);
                 }
@@ -166,7 +166,7 @@ fn next_chunk(rows: &mut Rows, chunk_records: usize, past: &Past, before: &mut W
                     }
                 }
             }
-            Ok(Some(record)) => records.push(record),
+            Ok(Some(record)) => records.push((rows.file_line(), record)),
             Ok(None) if rows.records() < past.records => {
                 let wrong = format!(
                     "{} has {}, fewer than the {} that are left out",
@@ -196,11 +196,10 @@ async fn send(producer: &Producer, chunks: &mut mpsc::Receiver<Chunk>, compare: 
                 return Err(failure);
             }
         };
-        for record in records {
-            let id = record.id.clone();
+        for (line, record) in records {
             if let Err(error) = producer.send(record).await {
                 // What was sent before is answered first: otherwise it could land behind what is said to go on from.
-                let failure = of_record(&id, error);
+                let failure = of_record(compare.source, line, error);
                 producer.close().await?;
                 return Err(failure);
             }
@@ -213,10 +212,10 @@ async fn send(producer: &Producer, chunks: &mut mpsc::Receiver<Chunk>, compare: 
 }
 
 /// A record that cannot be appended is named by its line.
-fn of_record(id: &str, error: Error) -> Failure {
+fn of_record(source: &str, line: u64, error: Error) -> Failure {
     match error.kind() {
         ErrorKind::InvalidInput => {
-            let failure = Failure::new(Code::Refused, format!("{id}: {}", error.message()));
+            let failure = Failure::new(Code::Refused, format!("{source} line {line}: {}", error.message()));
             failure.hint(
                 "mend the line or take it out; larger records go to a topic that was made with --max-record-bytes",
             )

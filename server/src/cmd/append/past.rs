@@ -70,12 +70,12 @@ impl Past {
     }
 
     /// The last record that is left out is the one that was appended last.
-    pub(super) fn ends_with(&self, here: &Record) -> Result<(), Failure> {
+    pub(super) fn ends_with(&self, here: &Record, line: u64) -> Result<(), Failure> {
         match &self.last {
             Some(last) if (&last.id, &last.value) != (&here.id, &here.value) => {
                 let wrong = format!(
-                    "{} is another file than the one before: {} is not what was appended",
-                    here.source, here.id
+                    "{} is another file than the one before: line {line} is not what was appended",
+                    here.source
                 );
                 Err(Failure::new(Code::Conflict, wrong).hint(HINT))
             }

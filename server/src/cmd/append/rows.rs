@@ -80,6 +80,14 @@ impl Rows {
         self.line
     }
 
+    /// The line of the file at which the last record begins, as an editor counts: the header is line 1.
+    pub(super) fn file_line(&self) -> u64 {
+        match &self.form {
+            Form::Csv(csv) => csv.line(),
+            Form::Lines(_) | Form::Jsonl(_) => self.line,
+        }
+    }
+
     /// What the lines are called after.
     pub(super) fn source(&self) -> &str {
         &self.plan.source
@@ -95,7 +103,13 @@ impl Rows {
             Form::Jsonl(lines) => lines.json(&self.plan, &mut self.line),
             Form::Csv(csv) => csv.next(&self.plan),
         };
-        let at = |wrong: String| Failure::plain(format!("{} line {}: {wrong}", self.plan.source, self.line + 1));
+        let at = |wrong: String| {
+            let line = match &self.form {
+                Form::Csv(csv) => csv.line(),
+                Form::Lines(_) | Form::Jsonl(_) => self.line + 1,
+            };
+            Failure::plain(format!("{} line {line}: {wrong}", self.plan.source))
+        };
         let Some(mut record) = read.map_err(at)? else { return Ok(None) };
         self.line += 1;
         self.records += 1;
@@ -170,6 +184,10 @@ struct Csv {
     rows: csv::Reader<Watched>,
     watch: Arc<Watch>,
     row: csv::StringRecord,
+    /// The line at which the parser went on for this row: blank lines may come first.
+    from_line: u64,
+    /// All of the row was read.
+    is_whole: bool,
     /// For each column, what stands before its value: `{"Name":` or `,"Name":`.
     before: Vec<Vec<u8>>,
     key: Option<usize>,
@@ -179,7 +197,7 @@ struct Csv {
 impl Csv {
     fn new(input: Box<dyn BufRead + Send>, plan: &Plan) -> Result<Self, Failure> {
         let watch = Arc::new(Watch::default());
-        let watched = Watched { input, watch: watch.clone() };
+        let watched = Watched::new(input, watch.clone());
         let mut rows = csv::ReaderBuilder::new().buffer_capacity(64 << 10).from_reader(watched);
         let wrong = |error: csv::Error| Failure::plain(format!("{} header: {}", plan.source, fault(&error)));
         let header = rows.headers().map_err(wrong)?.clone();
@@ -214,12 +232,32 @@ impl Csv {
             rows,
             watch,
             row: csv::StringRecord::new(),
+            from_line: 1,
+            is_whole: false,
         })
+    }
+
+    /// The line at which the row begins that was read last, as an editor counts: the header is line 1.
+    ///
+    /// The parser counts what it has consumed, which is a line more when that ends with a line feed. A carriage return
+    /// ends a row before the line feed behind it is consumed.
+    fn line(&self) -> u64 {
+        if !self.is_whole {
+            return self.from_line;
+        }
+        let within = self.row.iter().map(|cell| cell.matches('\n').count() as u64).sum::<u64>();
+        let position = self.rows.position();
+        let is_behind = !self.watch.has_open_quote() && self.rows.get_ref().byte_before(position.byte()) == Some(b'\n');
+        position.line().saturating_sub(within + u64::from(is_behind))
     }
 
     fn next(&mut self, plan: &Plan) -> Result<Option<Record>, String> {
         self.watch.row_bytes.store(0, Ordering::Relaxed);
-        if !self.rows.read_record(&mut self.row).map_err(|error| fault(&error))? {
+        self.from_line = self.rows.position().line();
+        let read = self.rows.read_record(&mut self.row);
+        let is_unequal = |error: &csv::Error| matches!(error.kind(), csv::ErrorKind::UnequalLengths { .. });
+        self.is_whole = read.as_ref().map_or_else(is_unequal, |_| true);
+        if !read.map_err(|error| fault(&error))? {
             return Ok(None);
         }
         // Such a row is well formed to the parser: its last field has swallowed the rest of the file.
@@ -258,11 +296,37 @@ impl Watch {
 struct Watched {
     input: Box<dyn BufRead + Send>,
     watch: Arc<Watch>,
+    /// What was read last, and the byte before it.
+    last: Vec<u8>,
+    before: Option<u8>,
+    /// Bytes so far.
+    bytes: u64,
+}
+
+impl Watched {
+    fn new(input: Box<dyn BufRead + Send>, watch: Arc<Watch>) -> Self {
+        Self { input, watch, last: Vec::new(), before: None, bytes: 0 }
+    }
+
+    /// The byte before a position in what was read last, which is where the parser is.
+    fn byte_before(&self, position: u64) -> Option<u8> {
+        let first = self.bytes - self.last.len() as u64;
+        match position.checked_sub(first)?.checked_sub(1) {
+            Some(index) => self.last.get(usize::try_from(index).ok()?).copied(),
+            None => self.before,
+        }
+    }
 }
 
 impl Read for Watched {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.input.read(buffer)?;
+        if count > 0 {
+            self.before = self.last.last().copied();
+            self.last.clear();
+            self.last.extend_from_slice(&buffer[..count]);
+            self.bytes += count as u64;
+        }
         let quotes = buffer[..count].iter().fold(0, |quotes, &byte| quotes + u64::from(byte == b'"'));
         self.watch.quotes.fetch_add(quotes, Ordering::Relaxed);
         self.watch.has_ended.store(count == 0, Ordering::Relaxed);

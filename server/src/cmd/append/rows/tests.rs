@@ -51,10 +51,10 @@ fn a_line_break_in_quotes_is_one_row() {
 #[test]
 fn a_quote_that_is_never_closed_swallows_nothing() {
     let wrong = rows("a,b\n1,2\n3,\"x\n4,y\n", Format::Csv, plan(None, None)).expect_err("it is open");
-    assert_eq!(wrong.to_string(), "shop.csv line 2: a quote that begins in this row is never closed");
+    assert_eq!(wrong.to_string(), "shop.csv line 3: a quote that begins in this row is never closed");
     let long = format!("a,b\n3,\"x\n{}", "4,y\n".repeat(2 << 20));
     let wrong = rows(&long, Format::Csv, plan(None, None)).expect_err("it is too long");
-    assert!(wrong.to_string().contains("line 1: it is longer than 4194304 bytes; is a quote left open?"), "{wrong}");
+    assert!(wrong.to_string().contains("line 2: it is longer than 4194304 bytes; is a quote left open?"), "{wrong}");
     let records = rows("a,b\n1,\"x\ny\"", Format::Csv, plan(None, None)).expect("it is closed");
     assert_eq!(values(&records), [r#"{"a":"1","b":"x\ny"}"#]);
 }
@@ -73,11 +73,36 @@ fn a_quote_of_the_header_that_is_never_closed_leaves_no_empty_file() {
 #[test]
 fn a_bad_row_is_named_by_its_line() {
     let wrong = rows("a,b\n1,2\n3\n", Format::Csv, plan(None, None)).expect_err("a field is missing");
-    assert_eq!(wrong.to_string(), "shop.csv line 2: it has 1 fields, the header has 2");
+    assert_eq!(wrong.to_string(), "shop.csv line 3: it has 1 fields, the header has 2");
     let wrong = rows("a\nnoon\n", Format::Csv, plan(None, Some("a"))).expect_err("no time");
-    assert!(wrong.to_string().starts_with("shop.csv line 1: \"noon\" is no time"), "{wrong}");
+    assert!(wrong.to_string().starts_with("shop.csv line 2: \"noon\" is no time"), "{wrong}");
     let wrong = rows("{}\n\n{\n", Format::Jsonl, plan(None, None)).expect_err("no JSON");
     assert!(wrong.to_string().starts_with("shop.csv line 3: no JSON"), "{wrong}");
+}
+
+/// Blank lines and line breaks in quotes count as an editor counts them, however a line ends.
+#[test]
+fn a_bad_row_is_named_by_the_line_that_an_editor_shows() {
+    for (text, line) in [
+        ("a,b\n1,\"x\ny\"\n3\n", 4),
+        ("a,b\n\n1,2\n\n\n3\n", 6),
+        ("a,b\n1,2\n3", 3),
+        ("\"a\nc\",b\n1,2\n3\n5,6\n", 4),
+        ("a,b\n1,2\n\"x\ny\"\n", 3),
+        ("a,b\r\n1,2\r\n3\r\n", 3),
+        ("a,b\r\n\r\n1,\"x\r\ny\"\r\n3\r\n4,5\r\n", 5),
+        ("a,b\r\n1,2\r\n3", 3),
+        ("\n\na,b\n3\n", 4),
+    ] {
+        let wrong = rows(text, Format::Csv, plan(None, None)).expect_err("a field is missing");
+        let expected = format!("shop.csv line {line}: it has 1 fields, the header has 2");
+        assert_eq!(wrong.to_string(), expected, "{text:?}");
+    }
+    let many = "1,\"x\ny\"\n\n".repeat(20_000);
+    let wrong = rows(&format!("a,b\n{many}3\n"), Format::Csv, plan(None, None)).expect_err("a field is missing");
+    assert!(wrong.to_string().starts_with("shop.csv line 60002: "), "{wrong}");
+    let wrong = rows("a,b\n\n1,\"x\ny\"\n\n,noon\n", Format::Csv, plan(None, Some("b"))).expect_err("no time");
+    assert!(wrong.to_string().starts_with("shop.csv line 3: "), "the first row with a bad time: {wrong}");
 }
 
 #[test]
