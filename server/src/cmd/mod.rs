@@ -9,6 +9,7 @@ mod log;
 mod out;
 mod signals;
 mod lifetime;
+mod server;
 mod time;
 mod confirm;
 mod topic;
@@ -135,15 +136,22 @@ struct Connection {
 impl Connection {
     /// The broker's address: the option, the variable unless it is empty, or the usual one.
     fn server(&self) -> String {
-        let variable = || std::env::var(SERVER_VARIABLE).ok().filter(|url| !url.is_empty());
-        self.server.clone().or_else(variable).unwrap_or_else(|| SERVER.to_owned())
+        self.server.clone().or_else(Self::variable).unwrap_or_else(|| SERVER.to_owned())
+    }
+
+    fn variable() -> Option<String> {
+        std::env::var(SERVER_VARIABLE).ok().filter(|url| !url.is_empty())
     }
 
     async fn connect(&self) -> Result<Client, Failure> {
+        server::check(&self.server()).map_err(|wrong| {
+            let named_by = if self.server.is_some() { "--server" } else { SERVER_VARIABLE };
+            Failure::usage(format!("{named_by} {}: {wrong}", self.server())).hint(server::HINT)
+        })?;
         let connected = Client::builder().name("tillroll").connect(&self.server()).await;
         connected.map_err(|error| match error.kind() {
             ErrorKind::InvalidInput | ErrorKind::Unsupported if error.reason().is_none() => {
-                Failure::usage(error.message()).hint("such as http://127.0.0.1:7420")
+                Failure::usage(error.message()).hint(server::HINT)
             }
             _ => error.into(),
         })

@@ -60,6 +60,31 @@ fn the_broker_is_named_before_or_behind_the_subcommand_and_in_short() {
     assert!(said.code == 0 || said.stderr.contains("http://127.0.0.1:7420"), "{said:?}");
 }
 
+#[test]
+fn an_address_that_cannot_be_one_is_told_what_is_wrong_with_it() {
+    let shell = Shell::new();
+    for (server, wrong) in [
+        (":99999", "it has no host"),
+        ("http://:7420", "it has no host"),
+        ("localhost:99999", "its port 99999 is above 65535"),
+        ("localhost:", "it has no port behind the colon"),
+        ("localhost:seven", "its port seven is no number"),
+        ("https://localhost:7420", "https:// is not served yet"),
+        ("grpc://localhost", "grpc:// is not served"),
+        ("http://localhost:7420/path", "it has a path"),
+        ("::1", "an IPv6 address stands in brackets, as in [::1]:7420"),
+        ("two words", "it has blanks"),
+    ] {
+        let said = shell.run(&format!("tillroll status --server '{server}'"));
+        assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{server}: {said:?}");
+        let expected = format!("error: --server {server}: {wrong}\nhint: ");
+        assert!(said.stderr.starts_with(&expected), "{server}: {said:?}");
+        assert!(said.stderr.contains("HOST:PORT, as in 127.0.0.1:7420"), "{server}: {said:?}");
+    }
+    let said = shell.run("TILLROLL_SERVER=:1 tillroll status");
+    assert!(said.stderr.starts_with("error: TILLROLL_SERVER :1: it has no host\n"), "{said:?}");
+}
+
 /// Something that hears the first bytes of each connection and answers them with this.
 fn with_listener(answer: &'static [u8], look: impl Fn(&Shell, &str) -> Said) -> Said {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
