@@ -41,7 +41,7 @@ enum Verb {
         #[arg(long, default_value = "")]
         prefix: String,
         /// Only those that have appended nothing for this long, such as 30d
-        #[arg(long, value_name = "SPAN", value_parser = time::span)]
+        #[arg(long, value_name = "SPAN", value_parser = time::span, allow_hyphen_values = true)]
         idle: Option<Duration>,
     },
     /// Delete producers that nobody uses any more; asks first

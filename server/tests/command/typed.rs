@@ -85,6 +85,19 @@ fn an_address_that_cannot_be_one_is_told_what_is_wrong_with_it() {
     assert!(said.stderr.starts_with("error: TILLROLL_SERVER :1: it has no host\n"), "{said:?}");
 }
 
+#[test]
+fn a_length_of_time_below_nothing_is_an_invalid_value() {
+    let shell = Shell::new();
+    let group = "group create mailer --topic orders --from earliest --rule spread";
+    for typed in
+        [format!("{group} --session -3s"), format!("{group} --drain -3s"), "producer list --idle -3s".to_owned()]
+    {
+        let said = shell.run(&format!("tillroll {typed}"));
+        assert_eq!(said.code, 2, "{typed}: {said:?}");
+        assert!(said.stderr.contains("invalid value '-3s'") && said.stderr.contains("write 15s"), "{typed}: {said:?}");
+    }
+}
+
 /// Something that hears the first bytes of each connection and answers them with this.
 fn with_listener(answer: &'static [u8], look: impl Fn(&Shell, &str) -> Said) -> Said {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");

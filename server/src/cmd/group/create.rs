@@ -40,10 +40,10 @@ pub(super) struct Create {
     #[arg(long)]
     below_head: Option<Below>,
     /// How long the partitions of a member that is gone are kept for it, such as 15s [default: 10s]
-    #[arg(long, value_name = "TIME", value_parser = time::span)]
+    #[arg(long, value_name = "TIME", value_parser = time::span, allow_hyphen_values = true)]
     session: Option<Duration>,
     /// How long a member may take to finish with a partition that it has to give back [default: 30s]
-    #[arg(long, value_name = "TIME", value_parser = time::span)]
+    #[arg(long, value_name = "TIME", value_parser = time::span, allow_hyphen_values = true)]
     drain: Option<Duration>,
 }
 

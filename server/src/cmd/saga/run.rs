@@ -57,7 +57,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "HOST:PORT", value_parser = address, default_value = "127.0.0.1:0")]
     callbacks: SocketAddr,
     /// The time after which the order service cancels an order that is not decided
-    #[arg(long, value_name = "TIME", value_parser = time::span, default_value = "60s")]
+    #[arg(long, value_name = "TIME", value_parser = time::span, allow_hyphen_values = true, default_value = "60s")]
     deadline: Duration,
     /// Keep snapshots of the state in this directory, so that a restart does not read the whole log
     #[arg(long, value_name = "DIR")]
