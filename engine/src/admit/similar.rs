@@ -16,9 +16,10 @@ pub(crate) fn around<V>(names: &BTreeMap<String, V>, name: &str) -> Vec<String> 
     behind.chain(before).collect()
 }
 
-/// The name that is closest to another one, when it is close.
+/// The name that is closest to another one, when at most a third of it is edited: within two edits of a short name there
+/// are names that mean something else.
 pub(crate) fn closest(names: Vec<String>, name: &str) -> Option<String> {
-    let limit = 2.max(name.len() / 4).min(EDITS_MAX);
+    let limit = (name.len() / 3).clamp(1, EDITS_MAX);
     let close = names.into_iter().filter_map(|other| Some((edits(name, &other, limit)?, other)));
     close.min().map(|(_, other)| other)
 }
@@ -86,5 +87,10 @@ mod tests {
         assert_eq!(names("ordres").as_deref(), Some("orders"));
         assert_eq!(names("rorders").as_deref(), Some("orders"));
         assert_eq!(names("payments"), None);
+        let of_four = |name: &str| closest(vec!["cost".to_owned()], name);
+        assert_eq!(
+            [of_four("cos"), of_four("most"), of_four("mist"), of_four("cots")],
+            [Some("cost".to_owned()), Some("cost".to_owned()), None, None]
+        );
     }
 }

@@ -98,6 +98,20 @@ fn a_length_of_time_below_nothing_is_an_invalid_value() {
     }
 }
 
+#[test]
+fn only_a_name_that_is_near_is_offered() {
+    let (shell, _broker) = Shell::with_broker();
+    shell.ok("tillroll topic create cost && tillroll topic create customer-orders");
+    for (typed, offered) in
+        [("cots", None), ("mist", None), ("cos", Some("cost")), ("custmer-oders", Some("customer-orders"))]
+    {
+        let said = shell.run(&format!("tillroll topic describe {typed}"));
+        let found = said.stderr.contains("did you mean ").then(|| said.stderr.split("did you mean ").nth(1)).flatten();
+        let found = found.and_then(|rest| rest.split_once('?')).map(|(name, _)| name);
+        assert_eq!((said.code, found), (3, offered), "{typed}: {said:?}");
+    }
+}
+
 /// Something that hears the first bytes of each connection and answers them with this.
 fn with_listener(answer: &'static [u8], look: impl Fn(&Shell, &str) -> Said) -> Said {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
