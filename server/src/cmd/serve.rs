@@ -135,7 +135,7 @@ fn broker(
         .map_err(|error| Failure::io("starting the runtime", &error))?;
     let served = runtime.block_on(async {
         let signals = Signals::new()?;
-        let settings = ServerSettings { data_directory: data.to_owned(), ..ServerSettings::default() };
+        let settings = ServerSettings { data_directory: absolute(data), ..ServerSettings::default() };
         let listener = socket.listen(BACKLOG).map_err(not_had)?;
         let server = Server::on(listener, running.engine.clone(), settings);
         let address = server.local_addr().map_err(|error| Failure::io("asking for the address", &error))?;
@@ -165,6 +165,12 @@ fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     Ok(socket)
+}
+
+/// The directory as the status tells it: whoever asks may be in another one.
+fn absolute(data: &Path) -> PathBuf {
+    // Without a current directory, what was typed is all that is known.
+    std::path::absolute(data).unwrap_or_else(|_| data.to_owned())
 }
 
 /// The first signal ends the server in order, the second one at once.

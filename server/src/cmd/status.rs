@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde_json::{Value, json};
-use tillroll_client::{Client, MemoryBudget, ServerStatus};
+use tillroll_client::{Client, MemoryBudget, ServerStatus, WriteState};
 
 use crate::cmd::{
     Connection,
@@ -14,7 +14,10 @@ use crate::cmd::{
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   tillroll status
-  tillroll status --server http://10.0.0.7:7420 -o json")]
+  tillroll status --server http://10.0.0.7:7420 -o json
+
+It ends with 0 when the broker answers and takes appends, with 1 when it answers and refuses them, since its disk or its
+journal is full or writes are off, and with 5 when it does not answer.")]
 pub(crate) struct Status {
     #[command(flatten)]
     pub(super) connection: Connection,
@@ -24,7 +27,12 @@ pub(crate) struct Status {
 pub(crate) async fn run(status: Status, out: Out) -> Result<(), Failure> {
     let client = status.connection.connect().await?;
     let found = client.admin().server_status().await?;
-    out.one(words(&client, &found), &object(&client, &found))
+    out.one(words(&client, &found), &object(&client, &found))?;
+    if found.write_state == WriteState::On {
+        return Ok(());
+    }
+    let cause = if found.write_cause.is_empty() { "no cause is told" } else { &found.write_cause };
+    Err(Failure::plain(format!("appends are refused: {cause}")))
 }
 
 fn words(client: &Client, found: &ServerStatus) -> Vec<String> {

@@ -214,7 +214,7 @@ fn the_status_says_whether_writes_are_on_and_what_is_in_use() {
     let said = shell.run("tillroll status -o json");
     let status: serde_json::Value = serde_json::from_str(&said.stdout).expect("an object");
     assert_eq!((said.code, status["write_state"].as_str()), (0, Some("ON")), "{said:?}");
-    assert!(status["data_directory"].as_str().is_some_and(|path| path.ends_with("data")), "{said:?}");
+    assert!(status["data_directory"].as_str().is_some_and(|path| path.ends_with("/data")), "{said:?}");
     assert!(status["memory_budgets"].as_array().is_some_and(|budgets| budgets.len() >= 3), "{said:?}");
     let words = shell.run("tillroll status").stdout;
     assert!(words.contains("\nwrites       ON\n") && words.contains("memory       tail"), "{words}");

@@ -120,6 +120,14 @@ fn a_stop_that_is_given_up_says_what_is_left() {
     prlimit(pid, Resource::Fsize, Rlimit { current: Some(0), maximum: Some(0) }).expect("it is ours");
     // The journal takes nothing any more, so there is nothing to wait for.
     assert_ne!(shell.run("tillroll topic create more").code, 0);
+    for line in ["tillroll status", "tillroll status -o json"] {
+        let said = shell.run(line);
+        assert_eq!(said.code, 1, "{said:?}");
+        assert!(
+            said.stdout.contains("OFF") && said.stderr.starts_with("error: appends are refused: writes are off "),
+            "{said:?}"
+        );
+    }
     let (code, said) = broker.end("TERM");
     assert_eq!(code, 0, "{said}");
     let given_up = said.lines().find(|line| line.contains("the stop did not wait for the last checkpoint: "));
