@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tillroll_client::{Client, ProducerInfo};
+use tillroll_engine::admit::is_own_name;
 
 use crate::cmd::{
     Connection, confirm, each_once,
@@ -22,7 +23,8 @@ use crate::cmd::{
   tillroll producer delete load-2024.csv --yes
 
 A producer that has a name is kept until it is deleted, so that a retry is recognised however late it comes. The broker
-keeps 100,000 of them.")]
+keeps 100,000 of them.
+A producer without one is given a name that begins with _p-, and is forgotten when it is idle; list shows it with --all.")]
 pub(crate) struct Producer {
     #[command(flatten)]
     pub(super) connection: Connection,
@@ -43,6 +45,9 @@ enum Verb {
         /// Only those that have appended nothing for this long, such as 30d
         #[arg(long, value_name = "SPAN", value_parser = time::span, allow_hyphen_values = true)]
         idle: Option<Duration>,
+        /// Also those that were given a name, _p-…, since they have none of their own
+        #[arg(long)]
+        all: bool,
     },
     /// Delete producers that nobody uses any more; asks first
     #[command(after_help = "Examples:
@@ -67,23 +72,35 @@ const COLUMNS: [&str; 6] = ["name", "epoch", "next_sequence", "records", "kept",
 pub(crate) async fn run(producer: Producer, out: Out) -> Result<(), Failure> {
     let client = producer.connection.connect().await?;
     match producer.verb {
-        Verb::List { prefix, idle } => list(&client, &prefix, idle, out).await,
+        Verb::List { prefix, idle, all } => list(&client, &prefix, (idle, all), out).await,
         Verb::Delete { names, yes } => delete(&client, &names, yes, out).await,
     }
 }
 
-async fn list(client: &Client, prefix: &str, idle: Option<Duration>, out: Out) -> Result<(), Failure> {
+async fn list(client: &Client, prefix: &str, (idle, all): (Option<Duration>, bool), out: Out) -> Result<(), Failure> {
     let now_us = Timestamp::now().as_microsecond();
     let is_meant = |info: &ProducerInfo| {
         let idle_us = u128::try_from(now_us.saturating_sub(info.last_append_time_us)).unwrap_or(0);
         idle.is_none_or(|idle| idle_us >= idle.as_micros())
     };
-    let found: Vec<ProducerInfo> = client.admin().list_producers(prefix).await?.into_iter().filter(is_meant).collect();
-    if found.is_empty() && out.format == Format::Table {
+    let found = client.admin().list_producers(prefix).await?.into_iter().filter(is_meant);
+    // Whoever asks for such names by their beginning wants them.
+    let is_shown = |info: &ProducerInfo| all || prefix.starts_with('_') || !is_own_name(&info.name);
+    let (shown, hidden): (Vec<_>, Vec<_>) = found.partition(is_shown);
+    if shown.is_empty() && out.format == Format::Table {
         out.say("no such producers");
-        return Ok(());
+    } else {
+        out.many(&COLUMNS, shown.iter().map(row).collect())?;
     }
-    out.many(&COLUMNS, found.iter().map(row).collect())
+    match hidden.len() as u64 {
+        0 => {}
+        1 => out.say("1 producer without a name of its own is not shown: --all shows it"),
+        count => {
+            let producers = counted(count, "producer");
+            out.say(format!("{producers} without a name of their own are not shown: --all shows them"));
+        }
+    }
+    Ok(())
 }
 
 fn row(info: &ProducerInfo) -> Vec<Value> {

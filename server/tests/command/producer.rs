@@ -7,6 +7,15 @@ fn producers_are_listed_and_deleted_by_name() {
     let (shell, _broker) = Shell::with_broker();
     shell.ok("tillroll topic create orders --partitions 1");
     assert_eq!(shell.run("tillroll producer list").stderr, "no such producers\n");
+    // A program that names itself nothing is given a name, which means nothing to an operator.
+    shell.ok("tillroll append orders --value one -q");
+    let said = shell.run("tillroll producer list");
+    let hidden = "no such producers\n1 producer without a name of its own is not shown: --all shows it\n";
+    assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("", hidden), "{said:?}");
+    assert_eq!(shell.ok("tillroll producer list -o json"), "[]\n");
+    for line in ["tillroll producer list --all", "tillroll producer list --prefix _p-"] {
+        assert!(shell.ok(line).contains("_p-"), "{line}");
+    }
     for name in ["load-a", "load-b", "other"] {
         shell.ok(&format!("printf 'one\\ntwo\\n' | tillroll append orders - --producer {name} -q"));
     }
