@@ -253,13 +253,14 @@ impl Task {
             return;
         }
         self.checked = Instant::now();
-        // Whether the broker answers is told by the stream.
-        let groups = self.settings.client.groups();
-        let Ok(Ok(group)) = timeout(CHECK_TIMEOUT, groups.get(&self.settings.group)).await else { return };
-        if !group.cursors.is_empty() {
-            return;
-        }
-        let (name, topics) = (&self.settings.group, group.topics.join(" "));
+        // One call, whatever the group's size: the first cursors tell whether there are any. Whether the broker answers is
+        // told by the stream.
+        let mut groups = self.settings.client.group_calls();
+        let call = groups.get_group(v1::GetGroupRequest { name: self.settings.group.to_string() });
+        let Ok(Ok(answer)) = timeout(CHECK_TIMEOUT, call).await else { return };
+        let Some(group) = answer.into_inner().group.filter(|group| group.cursors.is_empty()) else { return };
+        let topics = group.config.map_or_else(String::new, |config| config.topics.join(" "));
+        let name = &self.settings.group;
         let message = format!("consume as {name}: every topic that the group reads is deleted topics={topics}");
         let facts = [(reason::key::GROUP, name.to_string()), (reason::key::TOPIC, topics)];
         let error = Error::refused(ErrorKind::NotFound, reason::TOPIC_NOT_FOUND, message, &facts);

@@ -284,3 +284,19 @@ async fn a_group_that_is_not_there_is_said() {
     let error = fake.client().await.consumer("mailer").open().await.expect_err("nobody made it");
     assert_eq!((error.kind(), error.reason()), (ErrorKind::NotFound, Some(reason::GROUP_NOT_FOUND)));
 }
+
+/// A group may have a hundred thousand cursors, and each of them costs the server a look into its log.
+#[tokio::test]
+async fn whether_a_group_has_a_topic_left_is_one_call_however_many_cursors_it_has() {
+    let fake = group(1).await;
+    let mut consumer = member(&fake, "a").await;
+    assert!(matches!(event(&mut consumer).await, Ok(ConsumerEvent::Assigned(_))));
+    fake.state.lock().has_more_cursors = true;
+    fake.lose("mailer", "orders", 0, "TOPIC_DELETED");
+    let lost = event(&mut consumer).await.expect("it goes on");
+    assert!(matches!(lost, ConsumerEvent::Lost { reason: LostReason::TopicDeleted, .. }), "{lost:?}");
+    // What comes next is taken in when it has looked.
+    fake.share("mailer");
+    assert!(matches!(event(&mut consumer).await, Ok(ConsumerEvent::Assigned(_))));
+    assert_eq!(fake.state.lock().looks, (1, 0));
+}

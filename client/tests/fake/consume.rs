@@ -72,6 +72,19 @@ impl Fake {
         state.pump();
     }
 
+    /// Whoever holds this has it no more, as when its topic is deleted; until it is shared out again.
+    pub(crate) fn lose(&self, group: &str, topic: &str, partition: u32, why: &str) {
+        let mut state = self.state.lock();
+        state.group(group).expect("it is there").free(&[(topic.to_owned(), partition)], Some(why));
+    }
+
+    /// Shares out what nobody has.
+    pub(crate) fn share(&self, group: &str) {
+        let mut state = self.state.lock();
+        state.group(group).expect("it is there").share();
+        state.pump();
+    }
+
     /// Tells whoever holds this that it cannot go on, behind everything that was sent.
     pub(crate) fn stall(&self, group: &str, topic: &str, partition: u32, name: &'static str) {
         let mut state = self.state.lock();
@@ -116,8 +129,9 @@ impl State {
             holder: cursor.holder.clone().unwrap_or_default(),
             ..Default::default()
         });
-        let cursors = cursors.collect();
-        Ok(v1::Group { name: name.to_owned(), config: Some(group.config.clone()), cursors, ..Default::default() })
+        let (cursors, config) = (cursors.collect(), Some(group.config.clone()));
+        let has_more_cursors = self.has_more_cursors;
+        Ok(v1::Group { name: name.to_owned(), config, cursors, has_more_cursors, ..Default::default() })
     }
 
     fn join(&mut self, join: &v1::Join, answers: Answers) -> Result<u64, Status> {
@@ -296,7 +310,9 @@ impl GroupService for Fake {
     }
 
     async fn get_group(&self, request: Request<v1::GetGroupRequest>) -> Result<Response<v1::GetGroupResponse>, Status> {
-        let group = Some(self.state.lock().described(&request.into_inner().name)?);
+        let mut state = self.state.lock();
+        state.looks.0 += 1;
+        let group = Some(state.described(&request.into_inner().name)?);
         Ok(Response::new(v1::GetGroupResponse { group }))
     }
 
@@ -304,6 +320,7 @@ impl GroupService for Fake {
         &self,
         _: Request<v1::ListCursorsRequest>,
     ) -> Result<Response<v1::ListCursorsResponse>, Status> {
+        self.state.lock().looks.1 += 1;
         not_served()
     }
 

@@ -85,6 +85,10 @@ pub(crate) struct State {
     pub incarnation: u64,
     pub log: BTreeMap<Lane, Vec<Stored>>,
     pub groups: BTreeMap<String, group::Group>,
+    /// Groups have more cursors than one answer takes.
+    pub has_more_cursors: bool,
+    /// How often a group was looked up, and a page of cursors was asked for.
+    pub looks: (u64, u64),
     /// The append time of the newest append.
     pub time_us: i64,
     pub streams: u64,
