@@ -52,6 +52,16 @@ impl Default for ServerSettings {
     }
 }
 
+impl ServerSettings {
+    /// With connections for half of the descriptors that there are: the log needs some whatever clients do.
+    #[must_use]
+    pub fn within(mut self, descriptors: u64) -> Self {
+        let half = usize::try_from(descriptors / 2).unwrap_or(usize::MAX);
+        self.connections_max = self.connections_max.min(half.max(1));
+        self
+    }
+}
+
 /// A server that is bound to its address.
 pub struct Server {
     listener: TcpListener,

@@ -117,7 +117,7 @@ fn broker(
     listening: impl FnOnce(SocketAddr),
 ) -> Result<(), Failure> {
     log::start();
-    descriptors();
+    let descriptors = descriptors();
     let not_had = |error: io::Error| Failure::listening(format!("listening on {listen}"), &error, HAS_PORT);
     // A port that is taken must not leave a fresh directory behind.
     let socket = bind(listen).map_err(not_had)?;
@@ -136,6 +136,7 @@ fn broker(
     let served = runtime.block_on(async {
         let signals = Signals::new()?;
         let settings = ServerSettings { data_directory: absolute(data), ..ServerSettings::default() };
+        let settings = settings.within(descriptors);
         let listener = socket.listen(BACKLOG).map_err(not_had)?;
         let server = Server::on(listener, running.engine.clone(), settings);
         let address = server.local_addr().map_err(|error| Failure::io("asking for the address", &error))?;
@@ -183,15 +184,18 @@ async fn end_on_signals(mut signals: Signals, stop: CancellationToken, out: Out)
 }
 
 /// Segments and connections take descriptors: as many as the system lets this process have.
-fn descriptors() {
+fn descriptors() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     // What the system does not grant is told below.
     let _granted = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-    if let Some(count) = getrlimit(Resource::Nofile).current.filter(|count| *count < DESCRIPTORS_MIN) {
+    let count = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    if count < DESCRIPTORS_MIN {
         say(&format!(
-            "warning: only {count} files may be open; many topics and clients need {DESCRIPTORS_MIN}: see ulimit -Hn"
+            "warning: only {count} files may be open, and half as many connections; many topics and clients need \
+             {DESCRIPTORS_MIN}: see ulimit -Hn"
         ));
     }
+    count
 }
 
 /// Why the directory was not opened.

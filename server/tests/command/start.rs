@@ -1,4 +1,5 @@
-//! What a start takes and a stop leaves: memory of a start on a full journal, and what is said when a stop is given up.
+//! What a start takes and a stop leaves: memory of a start on a full journal, descriptors that clients cannot take, and
+//! what is said when a stop is given up.
 
 use std::{path::Path, sync::Arc};
 
@@ -138,4 +139,26 @@ fn a_stop_that_is_given_up_says_what_is_left() {
     assert!(broker.before.contains(" frames of the journal replayed in "), "{}", broker.before);
     shell.talk_to(&broker);
     assert_eq!(shell.ok("tillroll read orders --format '%v\\n'").lines().count(), 100, "nothing is lost");
+}
+
+/// Sockets take no descriptor that the log needs: half of what there are is its own.
+#[test]
+fn clients_leave_the_log_its_descriptors() {
+    const DESCRIPTORS: usize = 128;
+    let mut shell = Shell::new();
+    let binary = env!("CARGO_BIN_EXE_tillroll");
+    let line = format!("ulimit -n {DESCRIPTORS}; exec \"{binary}\" serve --data data --listen 127.0.0.1:0");
+    let broker = shell.broker_by("sh", &["-c", &line]);
+    assert!(broker.before.contains("only 128 files may be open, and half as many connections"), "{}", broker.before);
+    shell.talk_to(&broker);
+    let sockets = || std::net::TcpStream::connect(&broker.address).expect("the kernel takes it");
+    let _open: Vec<_> = (0..DESCRIPTORS * 2).map(|_| sockets()).collect();
+    shell.ok("tillroll topic create orders --partitions 64");
+    let rows: Vec<String> = (0..500).map(|row| format!("{{\"n\":{row}}}")).collect();
+    let rows = rows.join("\n") + "\n";
+    let said = shell.run_with("tillroll append orders - --format jsonl --key-column n -q", rows.as_bytes());
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(shell.ok("tillroll read orders --format '%v\\n'").lines().count(), 500);
+    let status: serde_json::Value = serde_json::from_str(&shell.ok("tillroll status -o json")).expect("JSON");
+    assert_eq!(status["max_connections"], DESCRIPTORS / 2, "{status}");
 }
