@@ -253,8 +253,8 @@ impl Task {
             return;
         }
         self.checked = Instant::now();
-        // One call, whatever the group's size: the first cursors tell whether there are any. Whether the broker answers is
-        // told by the stream.
+        // One call, whatever the group's size: the first cursors tell whether there are any. Whether the broker answers
+        // is told by the stream.
         let mut groups = self.settings.client.group_calls();
         let call = groups.get_group(v1::GetGroupRequest { name: self.settings.group.to_string() });
         let Ok(Ok(answer)) = timeout(CHECK_TIMEOUT, call).await else { return };

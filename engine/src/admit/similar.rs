@@ -16,8 +16,8 @@ pub(crate) fn around<V>(names: &BTreeMap<String, V>, name: &str) -> Vec<String> 
     behind.chain(before).collect()
 }
 
-/// The name that is closest to another one, when at most a third of it is edited: within two edits of a short name there
-/// are names that mean something else.
+/// The name that is closest to another one, when at most a third of it is edited: within two edits of a short name
+/// there are names that mean something else.
 pub(crate) fn closest(names: Vec<String>, name: &str) -> Option<String> {
     let limit = (name.len() / 3).clamp(1, EDITS_MAX);
     let close = names.into_iter().filter_map(|other| Some((edits(name, &other, limit)?, other)));

@@ -1,4 +1,4 @@
-//! A file of a fixed size that holds nothing: given up when space runs out where it is needed.
+//! A file that holds nothing: given up when space runs out where it is needed. Its size follows that of the tables.
 //!
 //! Flush, checkpoint and deletes go on with what it gave; it is made again when there is room for it several times
 //! over.

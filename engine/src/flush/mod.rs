@@ -98,7 +98,8 @@ impl Wishes {
         std::mem::take(&mut self.unlinked.lock())
     }
 
-    /// Says that space ran out. A checkpoint may give some back: it unlinks what was deleted.
+    /// Says that space ran out: the ballast gives up its own. A checkpoint would give nothing back that a delete, which
+    /// starts one by itself, does not.
     pub(crate) fn ask_space(&self) {
         self.space.store(true, Ordering::Release);
     }

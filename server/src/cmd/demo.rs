@@ -86,7 +86,8 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     years: u32,
     /// Send the gateway away for so long, once a third of the orders is placed: what happens to placements meanwhile?
-    #[arg(long, value_name = "TIME", value_parser = time::span, allow_hyphen_values = true, conflicts_with = "sequential")]
+    #[arg(long, value_name = "TIME", value_parser = time::span, conflicts_with = "sequential")]
+    #[arg(allow_hyphen_values = true)]
     gateway_down: Option<Duration>,
     /// Keep the log and the ledger in this directory, which must not hold any yet
     #[arg(long, value_name = "DIR")]

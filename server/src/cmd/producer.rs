@@ -24,7 +24,7 @@ use crate::cmd::{
 
 A producer that has a name is kept until it is deleted, so that a retry is recognised however late it comes. The broker
 keeps 100,000 of them.
-A producer without one is given a name that begins with _p-, and is forgotten when it is idle; list shows it with --all.")]
+A producer without one is given a name that begins with _p-, and is forgotten when it is idle: see list --all.")]
 pub(crate) struct Producer {
     #[command(flatten)]
     pub(super) connection: Connection,

@@ -14,6 +14,8 @@ enum Call {
     Get(v1::GetTopicRequest),
     Delete(v1::DeleteTopicRequest),
     Init(v1::InitProducerRequest),
+    ListTopics(v1::ListTopicsRequest),
+    ListProducers(v1::ListProducersRequest),
 }
 
 impl Call {
@@ -31,6 +33,8 @@ impl Call {
             Self::Get(request) => topics.get_topic(request).await.map(|_| ()),
             Self::Delete(request) => topics.delete_topic(request).await.map(|_| ()),
             Self::Init(request) => log.init_producer(request).await.map(|_| ()),
+            Self::ListTopics(request) => topics.list_topics(request).await.map(|_| ()),
+            Self::ListProducers(request) => log.list_producers(request).await.map(|_| ()),
         };
         refused.expect_err(name)
     }
@@ -44,7 +48,7 @@ pub(crate) fn reasons() -> impl Iterator<Item = &'static str> {
 type Row = (&'static str, Call, Expected);
 
 fn rows(topic_id: &str) -> Vec<Row> {
-    [reads(topic_id), topics(topic_id), registrations()].into_iter().flatten().collect()
+    [reads(topic_id), topics(topic_id), registrations(), pages()].into_iter().flatten().collect()
 }
 
 /// A good read of partition 0, changed.
@@ -70,6 +74,18 @@ fn invalid(field: &str, limit: u64, actual: u64) -> Expected {
 
 fn required(field: &str) -> Expected {
     expected("FIELD_REQUIRED", &[("field", &field)])
+}
+
+/// A page that is larger than any is refused, not cut.
+fn pages() -> Vec<Row> {
+    let page_size = 1_001;
+    let topics = v1::ListTopicsRequest { page_size, ..v1::ListTopicsRequest::default() };
+    let producers = v1::ListProducersRequest { page_size, ..v1::ListProducersRequest::default() };
+    let refused = || invalid("page_size", 1_000, 1_001);
+    vec![
+        ("a page of too many topics", Call::ListTopics(topics), refused()),
+        ("a page of too many producers", Call::ListProducers(producers), refused()),
+    ]
 }
 
 fn reads(topic_id: &str) -> Vec<Row> {

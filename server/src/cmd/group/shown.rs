@@ -53,8 +53,8 @@ fn waiting(info: &GroupInfo) -> Value {
     if is_known { read_of(info, info.lag_ms()) } else { Value::Null }
 }
 
-/// Whether nobody knows since when the record at a cursor has been waiting: it cannot be read, as where data is damaged.
-/// One that can has been waiting for 1 ms at least.
+/// Whether nobody knows since when the record at a cursor has been waiting: it cannot be read, as where data is
+/// damaged. One that can has been waiting for 1 ms at least.
 fn is_unknown(cursor: &CursorInfo) -> bool {
     cursor.lag_records > 0 && cursor.lag_ms == 0
 }
