@@ -51,9 +51,9 @@ const OVERDUE: Duration = Duration::from_secs(30);
 const UNUSED: Duration = Duration::from_secs(5);
 
 /// Windows for a connection and for each of its streams, by how many connections are open: the first ones have large
-/// windows, for throughput; many have small ones, so that all windows together stay bounded. A stream's window is a small
-/// part of its connection's: streams that the broker cannot go on with, since their responses are not read, hold what
-/// they were sent, and the others of their connection need the rest.
+/// windows, for throughput; many have small ones, so that all windows together stay bounded. A stream's window is a
+/// small part of its connection's: streams that the broker cannot go on with, since their responses are not read, hold
+/// what they were sent, and the others of their connection need the rest.
 const WINDOWS: [(usize, u32, u32); 3] =
     [(8, 16 << 20, 1 << 20), (64, 4 << 20, 256 << 10), (usize::MAX, 256 << 10, 16 << 10)];
 

@@ -234,7 +234,7 @@ mod tests {
     use crate::connections::Connections;
 
     /// A body whose pieces come when they are sent.
-    struct Fed(mpsc::UnboundedReceiver<Bytes>);
+    struct Fed(mpsc::Receiver<Bytes>);
 
     impl http_body::Body for Fed {
         type Data = Bytes;
@@ -248,8 +248,8 @@ mod tests {
         }
     }
 
-    fn fed(is_stream: bool) -> (mpsc::UnboundedSender<Bytes>, Inbound<Fed>) {
-        let (feed, pieces) = mpsc::unbounded_channel();
+    fn fed(is_stream: bool) -> (mpsc::Sender<Bytes>, Inbound<Fed>) {
+        let (feed, pieces) = mpsc::channel(8);
         let connection = Connections::new(1).open().expect("there is room");
         (feed, Inbound::new(Fed(pieces), &connection, is_stream))
     }
@@ -259,9 +259,9 @@ mod tests {
     }
 
     async fn ends_late(body: &mut Inbound<Fed>, after: Duration) {
-        let early = timeout(after - Duration::from_secs(1), next(body)).await;
+        let early = timeout(after * 9 / 10, next(body)).await;
         assert!(early.is_err(), "it has its time");
-        let late = timeout(Duration::from_secs(2), next(body)).await.expect("its time is over");
+        let late = timeout(after / 9, next(body)).await.expect("its time is over");
         let status = late.expect("no end that looks well").expect_err("it is given up");
         assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
     }
@@ -272,12 +272,12 @@ mod tests {
         ends_late(&mut unary, IDLE).await;
         for is_stream in [false, true] {
             let (feed, mut half) = fed(is_stream);
-            feed.send(message(100)[..50].to_vec().into()).expect("it is taken");
+            feed.send(message(100)[..50].to_vec().into()).await.expect("it is taken");
             ends_late(&mut half, IDLE).await;
         }
         let (feed, mut stream) = fed(true);
         assert!(timeout(WHOLE_WITHIN * 100, next(&mut stream)).await.is_err(), "a stream may be quiet");
-        feed.send(message(100).into()).expect("it is taken");
+        feed.send(message(100).into()).await.expect("it is taken");
         next(&mut stream).await.expect("a message").expect("whole");
         assert!(timeout(WHOLE_WITHIN * 100, next(&mut stream)).await.is_err(), "and quiet again");
     }
@@ -289,7 +289,7 @@ mod tests {
             let mut ticks = tokio::time::interval(IDLE / 2);
             for byte in message(1_000) {
                 ticks.tick().await;
-                if feed.send(vec![byte].into()).is_err() {
+                if feed.send(vec![byte].into()).await.is_err() {
                     return;
                 }
             }
