@@ -111,6 +111,7 @@ fn check(workload: &Workload, lane: Lane, chunk: &tillroll_engine::request::Chun
 
 #[test]
 fn whatever_a_file_holds_a_start_refuses_it_or_works() {
+    crate::keep_panics();
     let directories: Vec<(SimDisk, Workload)> = (1..=DIRECTORIES).map(directory).collect();
     let (mut refused, mut opened) = (0_u64, 0_u64);
     for seed in Inputs::of_environment() {

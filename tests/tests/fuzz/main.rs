@@ -11,10 +11,22 @@ mod files;
 mod message;
 mod requests;
 
-use std::time::{Duration, Instant};
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
 /// Inputs of each target when no time is asked for.
 const INPUTS: u64 = 1_500;
+
+thread_local! {
+    static KEEPS_PANICS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What panics on this thread from here on is found by the target that works on it, and is nobody else's.
+fn keep_panics() {
+    KEEPS_PANICS.set(true);
+}
 
 /// Which inputs a target is given.
 struct Inputs {

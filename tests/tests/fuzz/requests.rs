@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeSet,
     path::Path,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Once,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -22,7 +25,7 @@ use tonic::{
 };
 
 use crate::{
-    Inputs,
+    Inputs, KEEPS_PANICS,
     message::{Contract, Method, spoil},
 };
 
@@ -160,15 +163,30 @@ impl Target {
     }
 }
 
-/// Panics of tasks end nobody else: they are counted.
+/// Panics of tasks end nobody else: they are counted. Those of the other target, which runs in the same process, are
+/// not.
 fn count_panics() -> &'static AtomicUsize {
     static PANICS: AtomicUsize = AtomicUsize::new(0);
-    let usual = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        PANICS.fetch_add(1, Ordering::Relaxed);
-        usual(info);
-    }));
+    static HOOKED: Once = Once::new();
+    HOOKED.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            PANICS.fetch_add(usize::from(!KEEPS_PANICS.get()), Ordering::Relaxed);
+            usual(info);
+        }));
+    });
     &PANICS
+}
+
+#[test]
+fn panics_of_the_other_target_are_not_counted() {
+    let panics = count_panics();
+    let other = std::thread::spawn(|| {
+        crate::keep_panics();
+        panic!("it found something");
+    });
+    assert!(other.join().is_err());
+    assert_eq!(panics.load(Ordering::Relaxed), 0);
 }
 
 /// The requests of the corpus, by method.
