@@ -16,13 +16,14 @@ use std::{
 
 use crate::{
     admit::SharedApplied,
-    id::{Lane, TopicId},
+    id::{Lane, Lsn, TopicId},
     journal::{Frame, Group, Tip, op::Op},
     marks::Marks,
     notice::{Notice, Notices},
     poison::Poison,
     stage::{Bell, Now, Queue, Stage, Step},
-    tail::{Tail, TailBatch},
+    table::follow::Misfit,
+    tail::{Pin, Tail, TailBatch},
 };
 
 use parking_lot::Mutex;
@@ -63,24 +64,17 @@ pub struct Applier {
 impl Applier {
     /// Puts a group's batches into the tail and its effects into the tables. Not visible before the mark is moved.
     /// Returns the lanes that grew and the topics that ended.
+    ///
+    /// # Panics
+    ///
+    /// When a batch does not continue its lane: then memory no longer agrees with the disk.
     pub fn apply(&self, group: &Group) -> (BTreeSet<Lane>, Vec<TopicId>) {
         let pin = self.tail.pin(group.pinned_bytes);
         let (mut grown, mut ended) = (BTreeSet::new(), Vec::new());
         for frame in &group.frames {
-            let (lsn, time_us, mut next) = (frame.lsn, frame.time_us, frame.position);
-            for op in &frame.ops {
-                match op {
-                    Op::Batch(op) => {
-                        grown.insert(op.lane);
-                        let position = next;
-                        next += u64::from(op.batch.record_count);
-                        let (base, batch, pin) = (op.base, op.batch.clone(), pin.clone());
-                        self.tail.push(op.lane, TailBatch { base, lsn, position, time_us, batch, pin });
-                    }
-                    Op::TopicDelete(topic) => ended.push(*topic),
-                    _ => {}
-                }
-            }
+            let pushed = self.push(frame, &pin, &mut grown);
+            assert_eq!(pushed, Ok(()), "a batch continues the tail of its lane");
+            ended.extend(deleted(frame));
         }
         // A checkpoint looks at both under the tables' lock.
         let mut applied = self.applied.write();
@@ -94,6 +88,49 @@ impl Applier {
         }
         (grown, ended)
     }
+
+    /// The same for a group that recovery reads again, each frame held against the tables before it. Returns the topics
+    /// that ended.
+    ///
+    /// # Errors
+    ///
+    /// The frame that does not follow from the tables, and why. What was applied by then is worth nothing.
+    pub fn replay(&self, group: &Group) -> Result<Vec<TopicId>, (Lsn, Misfit)> {
+        let (pin, mut ended) = (self.tail.pin(group.pinned_bytes), Vec::new());
+        let mut applied = self.applied.write();
+        for frame in &group.frames {
+            let misfit = |misfit| (frame.lsn, misfit);
+            applied.replay(frame).map_err(misfit)?;
+            self.push(frame, &pin, &mut BTreeSet::new()).map_err(misfit)?;
+            ended.extend(deleted(frame));
+        }
+        *self.tips.newest.lock() = group.tip;
+        drop(applied);
+        if !ended.is_empty() {
+            self.deleted.store(true, Ordering::Release);
+        }
+        Ok(ended)
+    }
+
+    /// Puts a frame's batches into the tail.
+    fn push(&self, frame: &Frame, pin: &Arc<Pin>, grown: &mut BTreeSet<Lane>) -> Result<(), Misfit> {
+        let (lsn, time_us, mut next) = (frame.lsn, frame.time_us, frame.position);
+        for op in &frame.ops {
+            let Op::Batch(op) = op else { continue };
+            grown.insert(op.lane);
+            let position = next;
+            next += u64::from(op.batch.record_count);
+            let (lane, base, batch, pin) = (op.lane, op.base, op.batch.clone(), pin.clone());
+            let pushed = self.tail.push(lane, TailBatch { base, lsn, position, time_us, batch, pin });
+            pushed.map_err(|expected| Misfit::Flushed { lane, expected, found: base })?;
+        }
+        Ok(())
+    }
+}
+
+/// The topics that a frame deletes.
+fn deleted(frame: &Frame) -> impl Iterator<Item = TopicId> {
+    frame.ops.iter().filter_map(|op| if let Op::TopicDelete(topic) = op { Some(*topic) } else { None })
 }
 
 /// What the publish stage works with.

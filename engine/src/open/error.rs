@@ -8,7 +8,7 @@ use crate::{
     id::{Lane, Lsn, Offset},
     journal::{control::ControlFault, scan::ScanFault},
     poison::Poisoned,
-    table::file::TablesFault,
+    table::{file::TablesFault, follow::Misfit},
 };
 
 /// Why the start was refused.
@@ -63,6 +63,35 @@ pub enum OpenError {
         flushed: Offset,
         /// The next offset that would be given out.
         end: Offset,
+    },
+    /// Tables and journal are each whole, and do not follow from one another. Nothing was appended.
+    #[error(
+        "journal frame {lsn} does not follow from {tables}: {misfit}; files of different moments are mixed: restore a \
+         snapshot, or copy the directory aside and ask before anything is dropped"
+    )]
+    Misfit {
+        /// The frame.
+        lsn: Lsn,
+        /// The tables, and the frame that they stand for.
+        tables: String,
+        /// What does not fit.
+        misfit: Misfit,
+    },
+    /// Tables give a partition more records than segments and journal hold. Nothing was appended.
+    #[error(
+        "partition {lane} ends at offset {end} in {tables}, and its segments and the journal end at {held}: files of \
+         different moments are mixed; restore a snapshot, or copy the directory aside and ask before anything is \
+         dropped"
+    )]
+    EndBeyondHeld {
+        /// Topic and partition.
+        lane: Lane,
+        /// The tables, and the frame that they stand for.
+        tables: String,
+        /// Where it ends.
+        end: Offset,
+        /// Where what is there ends.
+        held: Offset,
     },
     /// `control` cannot be believed.
     #[error("{fault} (file control); restore it from a snapshot: without it nothing here can be believed")]

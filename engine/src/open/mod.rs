@@ -255,12 +255,12 @@ fn build(
     lock: Box<dyn DirLock>,
 ) -> Result<Opened, OpenError> {
     let Ground { control, identity, checkpoint, found, mut report } = ground;
-    let (generation, start) = (checkpoint.generation, checkpoint.tip);
+    let (generation, start, tables) = (checkpoint.generation, checkpoint.tip, tables_named(&checkpoint));
     let began = env.mono_us();
     let shared = share(disk, &env, settings, identity, checkpoint, &found);
     let mut flusher = Flusher::new(shared.flusher());
-    let tip = replay(&shared, &*env, start, &found, &mut flusher, &mut report)?;
-    flushed_within_end(&shared)?;
+    let tip = replay(&shared, &*env, (start, &tables), &found, &mut flusher, &mut report)?;
+    held_to_end(&shared, &tables)?;
     let mut grow =
         Grow::new(shared.disk.clone(), shared.pool.clone(), shared.poison.clone(), shared.settings.journal_file_bytes);
     first_file(&shared, &found, &mut grow)?;
@@ -392,7 +392,7 @@ fn share(
 fn replay(
     shared: &Shared,
     env: &dyn Env,
-    start: Tip,
+    (start, tables): (Tip, &str),
     found: &Found,
     flusher: &mut Flusher,
     report: &mut OpenReport,
@@ -406,7 +406,8 @@ fn replay(
     let mut tip = Tip { file_no: found.tip.file_no, at: found.tip.at, ..start };
     while let Some(group) = replay.next_group()? {
         report.frames_replayed += group.frames.len() as u64;
-        let (_, ended) = applier.apply(&group);
+        let misfit = |(lsn, misfit)| OpenError::Misfit { lsn, tables: tables.to_owned(), misfit };
+        let ended = applier.replay(&group).map_err(misfit)?;
         shared.marks.durable.raise(group.tip.lsn);
         shared.marks.published.raise(group.tip.lsn);
         for topic in ended {
@@ -432,15 +433,29 @@ fn replay(
     Ok(Tip { file_no: found.tip.file_no, at: found.tip.at, ..tip })
 }
 
-/// No partition may have more in segments than the tables and the journal know of: the next appends would be given
-/// offsets that are taken.
-fn flushed_within_end(shared: &Shared) -> Result<(), OpenError> {
+/// The tables by name.
+fn tables_named(checkpoint: &Checkpoint) -> String {
+    match checkpoint.tip.lsn {
+        Lsn(0) => "an empty log".to_owned(),
+        lsn => format!("{} of frame {lsn}", checkpoint.path()),
+    }
+}
+
+/// Segments and tail hold each partition up to its end in the tables, and no further. With more, the next appends would
+/// be given offsets that are taken; with less, they would leave a gap.
+fn held_to_end(shared: &Shared, tables: &str) -> Result<(), OpenError> {
     let applied = shared.applied.read();
-    for (lane, state) in shared.tail.lanes() {
-        let flushed = state.lock().flushed;
+    for (lane, state) in shared.tail.lanes().into_iter().filter(|(lane, _)| applied.live_topic(lane.topic).is_some()) {
+        let (flushed, held) = {
+            let state = state.lock();
+            (state.flushed, state.end())
+        };
         let end = applied.lanes.get(&lane).map(|lane| lane.end).unwrap_or_default();
-        if applied.live_topic(lane.topic).is_some() && flushed > end {
+        if flushed > end {
             return Err(OpenError::FlushedBeyondEnd { lane, flushed, end });
+        }
+        if held < end {
+            return Err(OpenError::EndBeyondHeld { lane, tables: tables.to_owned(), end, held });
         }
     }
     Ok(())

@@ -473,10 +473,56 @@ fn a_watermark_counts_though_the_slot_of_its_run_is_rotten() {
     }
 }
 
+/// Changes the newest tables of a directory, whose checksums hold again then.
+fn forge(disk: &SimDisk, change: impl FnOnce(&mut Checkpoint)) {
+    let mut forged = tables(disk);
+    change(&mut forged);
+    disk.write_file(forged.path(), &forged.encode(control(disk).cluster));
+}
+
+#[test]
+fn a_frame_that_does_not_follow_from_whole_tables_refuses_the_start() {
+    type Change = fn(&mut Checkpoint);
+    let (disk, _, _) = flushed_since();
+    let changes: [(Change, &str); 6] = [
+        (|tables| tables.lanes[0].end = Offset(19), "ends at 19"),
+        (|tables| tables.lanes[0].end = Offset(22), "ends at 22"),
+        (|tables| tables.lanes[0].flushed = Offset(19), "segments and earlier frames end at 19"),
+        (|tables| tables.tip.position += 1, "records before it, and there are"),
+        (|tables| tables.tip.time_us = i64::MAX, "is before that of the frame before it"),
+        (|tables| tables.applied.topics.clear(), "which is not there"),
+    ];
+    for (change, says) in changes {
+        let disk = disk.snapshot();
+        forge(&disk, change);
+        match open(&disk, 9).err() {
+            Some(error @ OpenError::Misfit { .. }) => {
+                let text = error.to_string();
+                let first = tables(&disk).tip.lsn.next();
+                assert!(text.contains(says) && text.contains(&format!("frame {first} ")), "{text}");
+                assert!(text.contains(tables(&disk).path()), "{text}");
+            }
+            other => panic!("{says}: {other:?}"),
+        }
+    }
+}
+
 #[test]
 fn a_watermark_of_another_directory_says_nothing() {
     let (disk, ..) = settled();
     let mark = Watermark { durable_lsn: Lsn(1_000_000), incarnation: Incarnation(99) };
     disk.write_file("watermark", &mark.encode());
     open(&disk, 10).expect("it is not this directory's");
+}
+
+#[test]
+fn an_end_that_neither_segments_nor_journal_reach_refuses_the_start() {
+    let (disk, lane, _) = settled();
+    forge(&disk, |tables| tables.lanes[0].end = Offset(30));
+    match open(&disk, 9).err() {
+        Some(OpenError::EndBeyondHeld { lane: named, end: Offset(30), held: Offset(20), .. }) => {
+            assert_eq!(named, lane)
+        }
+        other => panic!("{other:?}"),
+    }
 }

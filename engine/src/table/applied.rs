@@ -16,8 +16,11 @@ use crate::{
         op::{BatchOp, Op, ProducerOpenOp, StampOp, TopicCreateOp},
     },
     limits::PRODUCER_WINDOW,
-    table::group::GroupRow,
-    table::row::{AnswerRow, CountersRow, PlacedRow, ProducerRow, TopicRow},
+    table::{
+        follow::{self, Misfit},
+        group::GroupRow,
+        row::{AnswerRow, CountersRow, PlacedRow, ProducerRow, TopicRow},
+    },
 };
 
 /// What frames made of a lane.
@@ -73,6 +76,13 @@ pub struct Sums {
     pub answered: u64,
 }
 
+/// What operations of a frame leave for its end.
+#[derive(Default)]
+struct Effects {
+    stamp: Option<StampOp>,
+    placed: Vec<PlacedRow>,
+}
+
 impl Applied {
     /// Makes a durable frame's effects so.
     ///
@@ -81,22 +91,44 @@ impl Applied {
     /// When the frame is not the next one, or does not continue a lane: then memory no longer agrees with the disk.
     pub fn apply(&mut self, frame: &Frame) {
         assert_eq!(frame.lsn, self.lsn.next(), "frames are applied in order");
-        let mut stamp = None;
-        let mut placed = Vec::new();
+        let mut effects = Effects::default();
+        frame.ops.iter().for_each(|op| self.take(op, frame, &mut effects));
+        self.end(frame, effects);
+    }
+
+    /// Makes the effects of a frame so that recovery reads again. Tables and journal may be of different moments, so
+    /// that the frame follows from the tables is not believed before it is seen.
+    ///
+    /// # Errors
+    ///
+    /// [`Misfit`]; then these tables are worth nothing any more.
+    pub fn replay(&mut self, frame: &Frame) -> Result<(), Misfit> {
+        follow::frame(self, frame)?;
+        let (mut effects, records) = (Effects::default(), frame.record_count());
         for op in &frame.ops {
-            match op {
-                Op::Batch(op) => placed.push(self.extend(op, frame.time_us)),
-                Op::Stamp(op) => stamp = Some(*op),
-                Op::ProducerOpen(op) => self.open_producer(op, frame.time_us),
-                Op::ProducerExpire(producer) => self.forget_producer(*producer),
-                Op::TopicCreate(op) => self.create_topic(op, frame.time_us),
-                Op::TopicDelete(topic) => self.delete_topic(*topic, frame.lsn),
-                Op::TopicForget(topic) => self.forget_topic(*topic),
-                Op::Group(op) => self.change_group(op, frame.lsn, frame.time_us),
-            }
+            follow::op(self, op, records)?;
+            self.take(op, frame, &mut effects);
         }
-        if let Some(stamp) = stamp {
-            self.answer(stamp, frame, placed);
+        self.end(frame, effects);
+        Ok(())
+    }
+
+    fn take(&mut self, op: &Op, frame: &Frame, effects: &mut Effects) {
+        match op {
+            Op::Batch(op) => effects.placed.push(self.extend(op, frame.time_us)),
+            Op::Stamp(op) => effects.stamp = Some(*op),
+            Op::ProducerOpen(op) => self.open_producer(op, frame.time_us),
+            Op::ProducerExpire(producer) => self.forget_producer(*producer),
+            Op::TopicCreate(op) => self.create_topic(op, frame.time_us),
+            Op::TopicDelete(topic) => self.delete_topic(*topic, frame.lsn),
+            Op::TopicForget(topic) => self.forget_topic(*topic),
+            Op::Group(op) => self.change_group(op, frame.lsn, frame.time_us),
+        }
+    }
+
+    fn end(&mut self, frame: &Frame, effects: Effects) {
+        if let Some(stamp) = effects.stamp {
+            self.answer(stamp, frame, effects.placed);
         }
         self.lsn = frame.lsn;
         self.time_us = frame.time_us;

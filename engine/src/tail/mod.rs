@@ -284,20 +284,23 @@ impl Tail {
 
     /// Puts a batch at the end of its lane. It is not visible before the published mark passes its frame.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// When it does not continue the lane.
-    pub fn push(&self, lane: Lane, batch: TailBatch) {
+    /// Where the lane ends, when the batch does not continue it.
+    pub fn push(&self, lane: Lane, batch: TailBatch) -> Result<(), Offset> {
         let shared = self.lane_or_new(lane);
         let mut state = shared.lock();
         // After a restart the segments may hold more than the tables' LSN says; replay brings it again.
         if batch.end() <= state.flushed || state.gone {
-            return;
+            return Ok(());
         }
-        assert_eq!(batch.base, state.end(), "a batch continues the tail of lane {lane}");
+        if batch.base != state.end() {
+            return Err(state.end());
+        }
         state.raw_bytes += batch.batch.decoded_bytes as usize;
         state.batches.push_back(batch);
         self.settle(lane, &state);
+        Ok(())
     }
 
     /// Wakes those who wait for records of these lanes, and the flush when a block can be made.

@@ -2,7 +2,10 @@
 //! but neither panic nor go on for ever. Tables get right checksums again one time in two, so that what is behind them
 //! is reached too; then what is read cannot be held against what was appended, and in all other cases it is.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
 
 use tillroll_engine::{
     disk::sim::{Crash, SimDisk},
@@ -109,31 +112,49 @@ fn check(workload: &Workload, lane: Lane, chunk: &tillroll_engine::request::Chun
     }
 }
 
+/// Changes one file of a directory as the seed says and opens it: whether it opened.
+fn works(directories: &[(SimDisk, Workload)], seed: u64) -> bool {
+    let mut dice = Dice::new(seed);
+    let (base, workload) = &directories[below(&mut dice, directories.len())];
+    let disk = base.snapshot();
+    let files = disk.files();
+    let path = &files[below(&mut dice, files.len())];
+    let mut bytes = disk.read_file(path);
+    change(&mut dice, &mut bytes);
+    let is_forged = path.starts_with("tables-") && dice.one_in(2);
+    if is_forged {
+        with_checksums(&mut bytes);
+    }
+    disk.write_file(path, &bytes);
+    let worked = catch_unwind(AssertUnwindSafe(|| {
+        let Ok(mut world) = World::open(&disk, settings(), seed) else { return false };
+        read(&world, workload, is_forged);
+        world.driver.settle(100_000);
+        true
+    }));
+    worked.unwrap_or_else(|_| panic!("{path} seed={seed}"))
+}
+
+/// The seeds of the corpus, by name.
+fn corpus() -> Vec<(String, u64)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/files");
+    let entries = std::fs::read_dir(folder).expect("the corpus is there");
+    let seed = |path: &Path| std::fs::read_to_string(path).expect("a file").trim().parse().expect("a seed");
+    let named = |path: &Path| (path.file_name().expect("a name").to_string_lossy().into_owned(), seed(path));
+    entries.map(|entry| named(&entry.expect("it can be listed").path())).collect()
+}
+
 #[test]
 fn whatever_a_file_holds_a_start_refuses_it_or_works() {
     crate::keep_panics();
     let directories: Vec<(SimDisk, Workload)> = (1..=DIRECTORIES).map(directory).collect();
     let (mut refused, mut opened) = (0_u64, 0_u64);
+    for (name, seed) in corpus() {
+        println!("corpus {name} seed={seed}");
+        works(&directories, seed);
+    }
     for seed in Inputs::of_environment() {
-        let mut dice = Dice::new(seed);
-        let (base, workload) = &directories[below(&mut dice, directories.len())];
-        let disk = base.snapshot();
-        let files = disk.files();
-        let path = &files[below(&mut dice, files.len())];
-        let mut bytes = disk.read_file(path);
-        change(&mut dice, &mut bytes);
-        let is_forged = path.starts_with("tables-") && dice.one_in(2);
-        if is_forged {
-            with_checksums(&mut bytes);
-        }
-        disk.write_file(path, &bytes);
-        let worked = catch_unwind(AssertUnwindSafe(|| {
-            let Ok(mut world) = World::open(&disk, settings(), seed) else { return false };
-            read(&world, workload, is_forged);
-            world.driver.settle(100_000);
-            true
-        }));
-        let is_open = worked.unwrap_or_else(|_| panic!("{path} seed={seed}"));
+        let is_open = works(&directories, seed);
         opened += u64::from(is_open);
         refused += u64::from(!is_open);
     }

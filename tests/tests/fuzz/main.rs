@@ -1,7 +1,7 @@
 //! Goal: no bytes, whatever they are, make the broker panic, hang or refuse who comes after. Method: random requests of
 //! every method go through the real service stack over a real socket ([`requests`]), random changes of every kind of
 //! file are opened and read ([`files`]). A seed repeats each input; `tests/corpus` holds those that once found
-//! something, or that reach far.
+//! something, or that reach far, and each run begins with them: `requests` as they are sent, `files` as seeds.
 //!
 //! In every run a few seconds of each; an hour of each, or as long as is asked:
 //!
