@@ -14,10 +14,17 @@ use crate::{
     admit::GroupRequest,
     group::{Leave, LostWhy, Release},
     id::{GroupId, Lane},
+    journal::{frame::FRAME_HEADER_BYTES, op::OP_HEADER_BYTES},
+    limits::NAME_BYTES_MAX,
     presence::Presence,
     sequence::decide::View,
     table::group::GroupRow,
 };
+
+/// Partitions that one frame takes at most.
+const LANES_MAX: usize = 1_024;
+/// What taking a partition and giving it to another member take in a frame, at most.
+const LANE_BYTES_MAX: usize = 2 * (OP_HEADER_BYTES + 40) + NAME_BYTES_MAX;
 
 /// What runs.
 pub(super) struct Absence {
@@ -27,6 +34,8 @@ pub(super) struct Absence {
     due: BTreeSet<(u64, GroupId)>,
     /// Groups in which a timer may start or end.
     changed: BTreeSet<GroupId>,
+    /// Partitions that one frame takes.
+    lanes_max: usize,
     is_started: bool,
 }
 
@@ -41,10 +50,11 @@ struct Timers {
 }
 
 impl Absence {
-    /// Nothing runs yet.
-    pub(super) fn new(presence: Arc<Presence>) -> Self {
+    /// Nothing runs yet. A frame has at most `frame_bytes_max`.
+    pub(super) fn new(presence: Arc<Presence>, frame_bytes_max: usize) -> Self {
         let (groups, due, changed) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
-        Self { presence, groups, due, changed, is_started: false }
+        let fit = frame_bytes_max.saturating_sub(FRAME_HEADER_BYTES) / LANE_BYTES_MAX;
+        Self { presence, groups, due, changed, lanes_max: fit.clamp(1, LANES_MAX), is_started: false }
     }
 
     /// A group changed in a way that may start or end a timer.
@@ -59,7 +69,7 @@ impl Absence {
 
     /// What is over now in the next group that is worth a look: what has to happen, one request after the other. None:
     /// no group is.
-    pub(super) fn over(&mut self, view: View<'_>, now_us: u64) -> Option<Vec<GroupRequest>> {
+    pub(super) fn over(&mut self, view: View<'_>, now_us: u64) -> Option<(GroupId, Vec<GroupRequest>)> {
         if !std::mem::replace(&mut self.is_started, true) {
             self.changed.extend(view.applied.groups.keys());
         }
@@ -69,14 +79,14 @@ impl Absence {
         self.changed.remove(&group);
         let before = self.groups.remove(&group).unwrap_or_default();
         self.due.remove(&(before.due_us, group));
-        let Some(row) = view.ahead.group_by_id(view.applied, group) else { return Some(Vec::new()) };
+        let Some(row) = view.ahead.group_by_id(view.applied, group) else { return Some((group, Vec::new())) };
         let mut over = Vec::new();
         let after = self.look(row, &before, now_us, &mut over);
         if after.due_us < u64::MAX {
             self.due.insert((after.due_us, group));
             self.groups.insert(group, after);
         }
-        Some(over)
+        Some((group, over))
     }
 
     /// The timers of a group as they run from now on.
@@ -96,17 +106,20 @@ impl Absence {
                 after.away.insert(member.clone(), (known.instance.clone(), since));
             }
         }
+        let mut drained = Vec::new();
         for (lane, cursor) in row.cursors.iter().filter(|(_, cursor)| cursor.is_draining) {
             let since = before.draining.get(lane).filter(|(epoch, _)| *epoch == cursor.epoch);
             let since = since.map_or(now_us, |(_, since)| *since);
             let until = since + u64::from(row.config.drain_ms) * 1_000;
             if until <= now_us {
-                over.push(drain_over(row, *lane, cursor.epoch));
+                drained.push((*lane, cursor.epoch));
             } else {
                 after.due_us = after.due_us.min(until);
                 after.draining.insert(*lane, (cursor.epoch, since));
             }
         }
+        // Each request copies the group: one for many partitions, not one for each.
+        over.extend(drained.chunks(self.lanes_max).map(|held| drain_over(row, held)));
         after
     }
 }
@@ -120,10 +133,10 @@ fn session_over(row: &GroupRow, member: &str, instance: &str) -> GroupRequest {
     })
 }
 
-fn drain_over(row: &GroupRow, lane: Lane, epoch: u64) -> GroupRequest {
+fn drain_over(row: &GroupRow, held: &[(Lane, u64)]) -> GroupRequest {
     GroupRequest::Release(Release {
         group: row.name.clone(),
-        held: vec![(lane, epoch)],
+        held: held.to_vec(),
         commits: Vec::new(),
         why: LostWhy::DrainExpired,
     })

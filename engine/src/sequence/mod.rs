@@ -108,7 +108,7 @@ pub struct Sequencer {
     expiry: Expiry,
     absence: Absence,
     /// What absences have led to, and is not decided yet.
-    overdue: VecDeque<GroupRequest>,
+    overdue: VecDeque<(GroupId, GroupRequest)>,
 }
 
 /// What a sequencer is made of.
@@ -159,7 +159,8 @@ impl Sequencer {
         };
         let counts = Counts::of(&applied, parts.answers_bytes);
         drop(applied);
-        let (absence, expiry) = (Absence::new(parts.presence.clone()), Expiry::default());
+        let absence = Absence::new(parts.presence.clone(), parts.frame_bytes_max);
+        let expiry = Expiry::default();
         let (ahead, clock, overdue) = (Ahead::default(), Clock::default(), VecDeque::new());
         Self { parts, ahead, next, counts, now_us: 0, clock, expiry, absence, overdue }
     }
@@ -423,19 +424,20 @@ impl Sequencer {
     /// The frame that takes partitions from a member that is away, or that does not give one back.
     fn free_overdue(&mut self) -> Option<Sequenced> {
         loop {
-            let Some(request) = self.overdue.pop_front() else {
+            let Some((group, request)) = self.overdue.pop_front() else {
                 let applied = self.parts.applied.read();
                 self.ahead.prune(applied.lsn);
                 let view = View { applied: &applied, ahead: &self.ahead, lsn: self.next.lsn, counts: self.counts };
-                self.overdue.extend(self.absence.over(view, self.now_us)?);
+                let (group, over) = self.absence.over(view, self.now_us)?;
+                self.overdue.extend(over.into_iter().map(|request| (group, request)));
                 continue;
             };
-            // One that does not fit a frame is asked for again when its time has passed once more.
-            if let Verdict::Write(ops, ()) = self.look(|view| groups::any(view, &request))
-                && self.check_frame(&ops, Sized::RequestBytes).is_ok()
-            {
+            let Verdict::Write(ops, ()) = self.look(|view| groups::any(view, &request)) else { continue };
+            if self.check_frame(&ops, Sized::RequestBytes).is_ok() {
                 return Some(self.frame(ops, Answer::nobody(), None));
             }
+            // It fits no frame now. Its timer has ended: another one begins, and it is tried again at its end.
+            self.absence.look_again(group);
         }
     }
 
