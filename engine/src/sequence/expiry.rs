@@ -20,7 +20,7 @@ const LOOKS_MAX: usize = 1_024;
 pub(super) struct Expiry {
     /// Their idle time and their last append, by the monotonic clock.
     producers: BTreeMap<ProducerId, Idle>,
-    /// When each is looked at; its time may have begun again since.
+    /// When each is looked at: one entry a producer. Its time may have begun again since.
     due: BTreeSet<(u64, ProducerId)>,
     is_started: bool,
 }
@@ -29,6 +29,8 @@ pub(super) struct Expiry {
 struct Idle {
     limit_us: u64,
     since_us: u64,
+    /// When it is looked at, in microseconds.
+    due: u64,
 }
 
 impl Expiry {
@@ -43,21 +45,28 @@ impl Expiry {
             let left_us = limit_us.saturating_sub(idle_us).max(GRACE_US.min(limit_us));
             // Its time began that long ago; where the clock does not reach back so far, it is looked at again.
             let since_us = (now_us + left_us).saturating_sub(limit_us);
-            self.producers.insert(row.id, Idle { limit_us, since_us });
-            self.due.insert((now_us + left_us, row.id));
+            self.look_at(row.id, Idle { limit_us, since_us, due: now_us + left_us });
         }
     }
 
     /// A producer was registered, or appends: its time begins again. One that states no idle time never expires.
     pub(super) fn begin(&mut self, producer: ProducerId, limit_us: u64, now_us: u64) {
         if limit_us == 0 {
-            self.producers.remove(&producer);
+            self.forget(producer);
             return;
         }
-        let known = self.producers.insert(producer, Idle { limit_us, since_us: now_us });
-        if known.is_none_or(|idle| idle.limit_us != limit_us) {
-            self.due.insert((now_us + limit_us, producer));
+        // One that is looked at earlier anyway is put off then.
+        let until_us = now_us + limit_us;
+        let due = self.producers.get(&producer).map_or(until_us, |idle| idle.due.min(until_us));
+        self.look_at(producer, Idle { limit_us, since_us: now_us, due });
+    }
+
+    /// Notes a producer, in place of what was noted of it.
+    fn look_at(&mut self, producer: ProducerId, idle: Idle) {
+        if let Some(before) = self.producers.insert(producer, idle) {
+            self.due.remove(&(before.due, producer));
         }
+        self.due.insert((idle.due, producer));
     }
 
     /// A producer appends.
@@ -69,7 +78,9 @@ impl Expiry {
 
     /// A producer is forgotten.
     pub(super) fn forget(&mut self, producer: ProducerId) {
-        self.producers.remove(&producer);
+        if let Some(idle) = self.producers.remove(&producer) {
+            self.due.remove(&(idle.due, producer));
+        }
     }
 
     /// When the next one is looked at; never while there is none.
@@ -86,13 +97,13 @@ impl Expiry {
             }
             let Some(&(due_us, producer)) = self.due.first().filter(|(due_us, _)| *due_us <= now_us) else { break };
             self.due.remove(&(due_us, producer));
-            let Some(idle) = self.producers.get(&producer) else { continue };
+            let Some(idle) = self.producers.get(&producer).copied() else { continue };
             let until_us = idle.since_us + idle.limit_us;
             if until_us <= now_us {
                 self.producers.remove(&producer);
                 over.push(producer);
             } else {
-                self.due.insert((until_us, producer));
+                self.look_at(producer, Idle { due: until_us, ..idle });
             }
         }
         over
@@ -116,6 +127,28 @@ mod tests {
         assert_eq!(expiry.over(190, 10), [one]);
         expiry.begin(other, 0, 200);
         assert_eq!(expiry.over(10_000, 10), [], "it is kept until it is deleted");
+    }
+
+    /// Registered again and again, with another idle time each time, a producer takes no more room.
+    #[test]
+    fn a_producer_is_looked_at_in_one_place() {
+        let (mut expiry, one) = (Expiry::default(), ProducerId(1));
+        for now_us in 0..1_000 {
+            expiry.begin(one, if now_us % 2 == 0 { 5_000 } else { 7_000 }, now_us);
+        }
+        assert_eq!(expiry.due.len(), 1);
+        assert_eq!(expiry.over(7_998, 10), [], "its time began again at 999");
+        assert_eq!((expiry.due.len(), expiry.due_us()), (1, 7_999));
+        // A shorter time counts from when it is stated.
+        expiry.begin(one, 100, 2_000);
+        assert_eq!((expiry.due.len(), expiry.due_us()), (1, 2_100));
+        assert_eq!(expiry.over(2_100, 10), [one]);
+        expiry.begin(one, 100, 3_000);
+        expiry.begin(one, 0, 3_001);
+        assert_eq!(expiry.due_us(), u64::MAX, "it never expires now");
+        expiry.begin(one, 100, 4_000);
+        expiry.forget(one);
+        assert_eq!(expiry.due_us(), u64::MAX, "it is gone");
     }
 
     /// Fifty thousand registrations a minute are forgotten as fast as they come.
