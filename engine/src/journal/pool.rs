@@ -25,6 +25,8 @@ use crate::{
 pub const JOURNAL_DIR: &str = "journal";
 /// Zeros are written in pieces of this many bytes.
 const ZERO_PIECE_BYTES: usize = 4 << 20;
+/// Greater numbers are no slots: there are as many as files may be in use at most.
+const SLOT_MAX: u32 = 999_999;
 /// After a lack of space, growing is tried again after this long.
 const RETRY_US: u64 = 250_000;
 /// After so many tries in a row appends are refused: what is taken in might never be written.
@@ -35,16 +37,21 @@ const STARVED_LACKS: u32 = 2;
 pub struct Slot(pub u32);
 
 impl Slot {
+    /// Its name in the journal's directory.
+    pub fn name(self) -> String {
+        format!("slot-{:03}", self.0)
+    }
+
     /// Its path.
     pub fn path(self) -> String {
-        format!("{JOURNAL_DIR}/slot-{:03}", self.0)
+        format!("{JOURNAL_DIR}/{}", self.name())
     }
 
     /// The slot of a name in the journal's directory.
     pub fn from_name(name: &str) -> Option<Self> {
         let digits = name.strip_prefix("slot-")?;
         let slot = Self(digits.parse().ok()?);
-        (slot.path() == format!("{JOURNAL_DIR}/{name}")).then_some(slot)
+        (slot.0 <= SLOT_MAX && slot.name() == name).then_some(slot)
     }
 }
 
@@ -397,7 +404,7 @@ mod tests {
     fn a_slot_and_its_name_are_one() {
         assert_eq!(Slot::from_name("slot-007"), Some(Slot(7)));
         assert_eq!(Slot(7).path(), "journal/slot-007");
-        for other in ["slot-7", "slot-", "slot-0007", "file-007", "slot--07"] {
+        for other in ["slot-7", "slot-", "slot-0007", "file-007", "slot--07", "slot-4294967295"] {
             assert_eq!(Slot::from_name(other), None, "{other}");
         }
     }

@@ -21,6 +21,8 @@ use crate::{
 
 /// A dropped tail is looked at, and copied, up to this many bytes.
 pub const DROPPED_BYTES_MAX: usize = 16 << 20;
+/// A file without a header is looked through in pieces of this many bytes.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// What the journal holds behind a checkpoint.
 #[derive(Debug)]
@@ -35,14 +37,37 @@ pub struct Found {
     pub chain: Vec<Used>,
     /// Files that were in use before and hold nothing that is needed.
     pub free: Vec<Slot>,
-    /// Files of unknown contents.
+    /// Files without a header that hold nothing but what a crash leaves: room, or frames of ours.
     pub unfilled: Vec<Slot>,
+    /// Files that have the name of a slot and are not ours, and why.
+    pub foreign: Vec<(Slot, Foreign)>,
     /// The number that the next file gets.
     pub next_file_no: u64,
     /// What stands behind the tip and is not zero.
     pub dropped: Option<Dropped>,
     /// Frames above the tip in files whose header is not one: together at most some [`DROPPED_BYTES_MAX`].
     pub strays: Vec<Dropped>,
+}
+
+/// Why a file with the name of a slot is not one of this journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// Its header is whole, and of another data directory or of another kind of file.
+    Header,
+    /// No frame of ours is in it, and other bytes are at `at`.
+    Unknown {
+        /// Byte position.
+        at: u64,
+    },
+}
+
+impl std::fmt::Display for Foreign {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Header => f.write_str("its header is of another data directory or of another kind of file"),
+            Self::Unknown { at } => write!(f, "it holds no frame, and other bytes at {at}"),
+        }
+    }
 }
 
 /// Bytes behind the last whole group.
@@ -105,6 +130,18 @@ struct Seen {
     header: FileHeader,
 }
 
+/// What the header of a file says.
+enum Front {
+    /// It is one of ours.
+    Ours(FileHeader),
+    /// It is one of ours, and the file is shorter than the setting says.
+    Short,
+    /// It is whole, and not of this journal.
+    Foreign,
+    /// There is none, or it is damaged.
+    Missing,
+}
+
 /// Why a walk over groups ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum End {
@@ -143,20 +180,49 @@ impl Source<'_> {
         Ok(())
     }
 
-    /// The header of a file; none when it is not one of ours.
-    fn header(&self, slot: Slot) -> Result<Option<FileHeader>, ScanFault> {
+    /// What the header of a file says.
+    fn front(&self, slot: Slot) -> Result<Front, ScanFault> {
         let file = self.open(slot)?;
         let mut bytes = AlignedBuf::with_capacity(FILE_HEADER_BYTES);
         bytes.fill_to(FILE_HEADER_BYTES);
         let count = disk::read_full_at(&*file, bytes.as_mut_slice(), 0).map_err(Self::io("reading", slot))?;
         let whole = file.bytes().map_err(Self::io("measuring", slot))? >= self.file_bytes;
         match FileHeader::decode_kind(&bytes.as_slice()[..count], FileKind::Journal) {
-            Ok(header) if whole && crc32fast::hash(&header.cluster.0) == self.seed => Ok(Some(header)),
+            Ok(header) if crc32fast::hash(&header.cluster.0) != self.seed => Ok(Front::Foreign),
+            Ok(header) if whole => Ok(Front::Ours(header)),
+            Ok(_) => Ok(Front::Short),
             Err(fault @ (HeaderFault::NewerVersion { .. } | HeaderFault::IncompatibleFlags { .. })) => {
                 Err(ScanFault::Newer { file: slot.path(), fault: fault.to_string() })
             }
-            Ok(_) | Err(_) => Ok(None),
+            // Its checksum held.
+            Err(HeaderFault::WrongKind { .. } | HeaderFault::NonZeroPadding { .. }) => Ok(Front::Foreign),
+            Err(HeaderFault::Short { .. } | HeaderFault::BadMagic { .. } | HeaderFault::BadCrc { .. }) => {
+                Ok(Front::Missing)
+            }
         }
+    }
+
+    /// Where a file without a header holds bytes that are not of ours, as far as that can be told. A power cut may
+    /// leave anything in the header of a file that was filled, and in the zero block behind it; nothing where a file
+    /// was being filled.
+    fn other_bytes(&self, slot: Slot) -> Result<Option<u64>, ScanFault> {
+        let file = self.open(slot)?;
+        let end = file.bytes().map_err(Self::io("measuring", slot))?;
+        let is_filled = end == self.file_bytes;
+        let mut at = if is_filled { (FILE_HEADER_BYTES + ALIGN) as u64 } else { 0 };
+        let mut piece = AlignedBuf::with_capacity(PIECE_BYTES);
+        piece.fill_to(PIECE_BYTES);
+        while at < end {
+            let count = disk::read_full_at(&*file, piece.as_mut_slice(), at).map_err(Self::io("reading", slot))?;
+            if count == 0 {
+                break;
+            }
+            if let Some(place) = piece.as_slice()[..count].iter().position(|&byte| byte != 0) {
+                return Ok(Some(at + place as u64));
+            }
+            at += count as u64;
+        }
+        Ok(None)
     }
 
     /// The group at `tip.at`, when it is the whole next one.
@@ -220,11 +286,11 @@ impl Source<'_> {
 /// When a journal file does not fit into memory: on a 64-bit machine all do.
 pub fn scan(source: &Source<'_>, start: Tip) -> Result<Found, ScanFault> {
     let slots = slots(source.disk)?;
-    let (mut seen, mut unfilled) = (Vec::new(), Vec::new());
+    let (mut seen, mut others) = (Vec::new(), Vec::new());
     for slot in slots {
-        match source.header(slot)? {
-            Some(header) => seen.push(Seen { slot, header }),
-            None => unfilled.push(slot),
+        match source.front(slot)? {
+            Front::Ours(header) => seen.push(Seen { slot, header }),
+            front => others.push((slot, front)),
         }
     }
     let mut walk = Walk { source, tip: start, told: Told::default(), chain: Vec::new(), dropped: None };
@@ -239,16 +305,27 @@ pub fn scan(source: &Source<'_>, start: Tip) -> Result<Found, ScanFault> {
         current = walk.link(&seen);
     }
     let Walk { mut tip, mut told, chain, dropped, .. } = walk;
-    let (mut free, mut strays) = (Vec::new(), Vec::new());
+    let (mut free, mut unfilled, mut foreign, mut strays) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for file in seen.iter().filter(|file| chain.iter().all(|used| used.slot != file.slot)) {
         source.load(file.slot, &mut window)?;
         told.look(source, &mut window, 0..source.file_bytes).map_err(Source::io("reading", file.slot))?;
         free.push(file.slot);
     }
-    for &slot in &unfilled {
+    for (slot, front) in others {
         source.load(slot, &mut window)?;
+        let before = told.frames;
         told.look(source, &mut window, 0..source.file_bytes).map_err(Source::io("reading", slot))?;
-        strays_in(source, slot, &mut window, tip.lsn, &mut strays).map_err(Source::io("reading", slot))?;
+        match front {
+            Front::Foreign => foreign.push((slot, Foreign::Header)),
+            Front::Missing if told.frames == before => match source.other_bytes(slot)? {
+                Some(at) => foreign.push((slot, Foreign::Unknown { at })),
+                None => unfilled.push(slot),
+            },
+            Front::Missing | Front::Short | Front::Ours(_) => {
+                strays_in(source, slot, &mut window, tip.lsn, &mut strays).map_err(Source::io("reading", slot))?;
+                unfilled.push(slot);
+            }
+        }
     }
     if chain.is_empty() {
         tip.at = 0;
@@ -257,7 +334,7 @@ pub fn scan(source: &Source<'_>, start: Tip) -> Result<Found, ScanFault> {
         seen.iter().map(|file| file.header.number).chain([tip.file_no]).max().unwrap_or(0).saturating_add(1);
     let headers = seen.iter().map(|file| file.header.incarnation).max().unwrap_or_default();
     let (lookahead, newest_incarnation) = (told.durable, told.incarnation.max(headers));
-    Ok(Found { tip, lookahead, newest_incarnation, chain, free, unfilled, next_file_no, dropped, strays })
+    Ok(Found { tip, lookahead, newest_incarnation, chain, free, unfilled, foreign, next_file_no, dropped, strays })
 }
 
 struct Walk<'a> {
@@ -361,12 +438,15 @@ fn strays_in(
 struct Told {
     durable: Lsn,
     incarnation: Incarnation,
+    /// How many there were.
+    frames: u64,
 }
 
 impl Told {
     fn note(&mut self, header: &FrameHeader) {
         self.durable = self.durable.max(header.durable_lsn);
         self.incarnation = self.incarnation.max(header.incarnation);
+        self.frames += 1;
     }
 
     /// Looks at every aligned position of a range.

@@ -28,6 +28,8 @@ use crate::{
 
 /// Where things are put that nobody asked for and nobody may lose.
 pub(super) const QUARANTINE_DIR: &str = "quarantine";
+/// What the name of a file begins with that was moved out of the way within its directory.
+const QUARANTINED: &str = "quarantined-";
 const CONTROL_NEW_PATH: &str = "control.new";
 /// Files of a data directory, tables apart; what a new file system holds; and the lock of earlier versions.
 const ROOT_NAMES: [&str; 6] = [CONTROL_PATH, CONTROL_NEW_PATH, WATERMARK_PATH, BALLAST_PATH, "lost+found", "lock"];
@@ -137,7 +139,7 @@ pub(super) fn compare(
             match Name::parse_file(*lane, &file.name) {
                 Some(name) if rows.get(lane).is_none_or(|row| !lists(row, &name)) => unlisted.push((name, file.is_dir)),
                 Some(_) => {}
-                None if file.name.starts_with("quarantined-") => {}
+                None if file.name.starts_with(QUARANTINED) => {}
                 None => foreign.push(format!("{dir}/{}", file.name)),
             }
         }
@@ -239,7 +241,8 @@ fn foreign_in_root(disk: &dyn Disk) -> Result<Vec<String>, OpenError> {
             foreign.push(entry.name);
         }
     }
-    let journal = list(disk, JOURNAL_DIR)?.into_iter().filter(|entry| Slot::from_name(&entry.name).is_none());
+    let is_ours = |name: &str| Slot::from_name(name).is_some() || name.starts_with(QUARANTINED);
+    let journal = list(disk, JOURNAL_DIR)?.into_iter().filter(|entry| !is_ours(&entry.name));
     foreign.extend(journal.map(|entry| format!("{JOURNAL_DIR}/{}", entry.name)));
     Ok(foreign)
 }
@@ -287,9 +290,23 @@ fn missing(row: &LaneRow, files: &[disk::Entry]) -> Vec<(SegmentId, String)> {
 fn quarantine(disk: &dyn Disk, name: &Name, why: &str, incarnation: Incarnation) -> Result<String, OpenError> {
     let path = name.path();
     // A rename stays within its directory; a name that is no segment's is never looked at again.
-    let target = format!("{}/quarantined-{}-{}", name::lane_dir(name.lane), incarnation, name.file());
+    let target = format!("{}/{QUARANTINED}{}-{}", name::lane_dir(name.lane), incarnation, name.file());
     disk.rename(&path, &target).map_err(io(format!("moving {path}")))?;
     Ok(format!("{path} is listed nowhere and was renamed to {target}: {why}"))
+}
+
+/// Moves a file that has the name of a journal's slot out of the way, so that nobody fills it. Returns what was found,
+/// in words, and where it is now.
+pub(super) fn set_aside(
+    disk: &dyn Disk,
+    slot: Slot,
+    why: &str,
+    incarnation: Incarnation,
+) -> Result<(String, String), OpenError> {
+    let (path, target) = (slot.path(), format!("{JOURNAL_DIR}/{QUARANTINED}{incarnation}-{}", slot.name()));
+    disk.rename(&path, &target).map_err(io(format!("moving {path}")))?;
+    disk.sync_dir(JOURNAL_DIR).map_err(io(format!("syncing {JOURNAL_DIR}")))?;
+    Ok((format!("{path} is not used and was renamed to {target}: {why}"), target))
 }
 
 /// Copies dropped bytes aside, when there is space for it.

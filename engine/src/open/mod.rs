@@ -4,9 +4,12 @@
 //! files held against the tables → replay through the normal apply and flush → the stages. Until the decision nothing
 //! is changed, and until the replay is done nothing is shown to anyone.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
 };
 
 use parking_lot::RwLock;
@@ -24,7 +27,7 @@ use crate::{
     journal::{
         GroupFile, Identity, Tip,
         control::{CONTROL_PATH, Control, Watermark},
-        pool::{Files, Grow, Pool},
+        pool::{Files, Grow, Pool, Slot},
         replay::Replay,
         scan::{self, Found, Source},
         writer::Resume,
@@ -149,7 +152,7 @@ fn ground(disk: &dyn Disk, env: &dyn Env, settings: &Settings) -> Result<Ground,
     }
     let (mut checkpoint, damaged) = tables(disk, &control, &mut report)?;
     let source = Source { disk, seed: identity.seed(), file_bytes: settings.journal_file_bytes };
-    let found = scan::scan(&source, checkpoint.tip)?;
+    let mut found = scan::scan(&source, checkpoint.tip)?;
     let watermark = Watermark::read(disk).map_err(io("reading the watermark"))?;
     // One of a later run than any that owned this directory is of another one. The newest run that did may be told by
     // the journal alone, or, when a slot of control rotted, by nothing: then it was the one behind control's.
@@ -164,6 +167,7 @@ fn ground(disk: &dyn Disk, env: &dyn Env, settings: &Settings) -> Result<Ground,
         flushed: checkpoint.flushed_lsn(),
         has_more: found.dropped.is_some() || !found.strays.is_empty(),
     };
+    let mut uncopied = BTreeSet::new();
     match decide::decide(&facts) {
         Verdict::Rotten { from, to } => {
             return Err(match damaged {
@@ -174,7 +178,7 @@ fn ground(disk: &dyn Disk, env: &dyn Env, settings: &Settings) -> Result<Ground,
         Verdict::Keep => {}
         Verdict::Drop { possible_loss } => {
             report.possible_loss = possible_loss;
-            cut(disk, &found, control.incarnation, &mut report)?;
+            uncopied = cut(disk, &found, control.incarnation, &mut report)?;
         }
     }
     // A newer run than control tells of has been here when its slot rotted: an incarnation is never used twice.
@@ -184,6 +188,7 @@ fn ground(disk: &dyn Disk, env: &dyn Env, settings: &Settings) -> Result<Ground,
     let file = disk.open(CONTROL_PATH, Mode::Write, false).map_err(io("opening control"))?;
     control.write_next(&*file).map_err(io("writing control"))?;
     report.incarnation = control.incarnation.0;
+    set_aside(disk, &mut found, uncopied, &mut report)?;
     let identity = Identity { incarnation: control.incarnation, ..identity };
     let known = Known {
         cluster: control.cluster,
@@ -223,18 +228,25 @@ fn tables(
     Ok((newest.checkpoint.unwrap_or_default(), damaged))
 }
 
-/// Drops what stands behind the last whole group: copied aside, then ended by one block of zeros.
+/// Drops what stands behind the last whole group: copied aside, then ended by one block of zeros. Returns the files
+/// without a header that hold frames of which no copy could be made.
 fn cut(
     disk: &dyn Disk,
     found: &Found,
-    incarnation: crate::id::Incarnation,
+    incarnation: Incarnation,
     report: &mut OpenReport,
-) -> Result<(), OpenError> {
+) -> Result<BTreeSet<Slot>, OpenError> {
+    let mut uncopied = BTreeSet::new();
     // Strays are found again wherever one of their blocks stands, so all of them go; the chain ends at its first zeros.
-    let strays = found.strays.iter().map(|stray| (stray, stray.bytes.len()));
-    for (dropped, cut_bytes) in found.dropped.iter().map(|dropped| (dropped, ALIGN)).chain(strays) {
+    let strays = found.strays.iter().map(|stray| (stray, stray.bytes.len(), true));
+    for (dropped, cut_bytes, is_stray) in found.dropped.iter().map(|dropped| (dropped, ALIGN, false)).chain(strays) {
         report.dropped_bytes += dropped.bytes.len() as u64;
         let kept = directory::keep_dropped(disk, dropped.slot, dropped.at, &dropped.bytes, incarnation, found.tip.lsn);
+        // The log goes on in the file of the chain, copied or not. It needs no file of strays.
+        if is_stray && kept.is_none() {
+            uncopied.insert(dropped.slot);
+            continue;
+        }
         report.quarantined = report.quarantined.take().or(kept);
         let path = dropped.slot.path();
         let file = disk.open(&path, Mode::Write, true).map_err(io(format!("opening {path}")))?;
@@ -242,6 +254,28 @@ fn cut(
         zeros.grow_zeroed(cut_bytes);
         disk::write_all_at(&*file, zeros.as_slice(), dropped.at).map_err(io(format!("cutting {path}")))?;
         file.sync().map_err(io(format!("syncing the cut of {path}")))?;
+    }
+    Ok(uncopied)
+}
+
+/// Moves journal files out of the way that are not ours, or whose frames could not be copied: they are never filled.
+fn set_aside(
+    disk: &dyn Disk,
+    found: &mut Found,
+    uncopied: BTreeSet<Slot>,
+    report: &mut OpenReport,
+) -> Result<(), OpenError> {
+    let incarnation = Incarnation(report.incarnation);
+    for &(slot, why) in &found.foreign {
+        let (finding, _) = directory::set_aside(disk, slot, &why.to_string(), incarnation)?;
+        report.findings.push(finding);
+    }
+    found.unfilled.retain(|slot| !uncopied.contains(slot));
+    for slot in uncopied {
+        let why = "it holds frames that are dropped, and no copy of them could be made";
+        let (finding, target) = directory::set_aside(disk, slot, why, incarnation)?;
+        report.findings.push(finding);
+        report.quarantined.get_or_insert(target);
     }
     Ok(())
 }

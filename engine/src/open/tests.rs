@@ -285,19 +285,14 @@ fn a_live_copy_is_refused_or_opens_right() {
     assert!(refused > 5 && opened > 5, "{refused} refused, {opened} opened");
 }
 
-#[test]
-fn whole_groups_in_a_journal_file_without_a_header_are_reported_and_kept_aside() {
+/// A directory whose newest journal file has one group and a damaged header, as a power cut may leave it; and the
+/// first block of the group.
+fn headless() -> (SimDisk, Vec<u8>) {
     let disk = SimDisk::new(3);
     let mut world = open(&disk, 3).expect("a new directory opens");
     topic(&mut world);
     // Up to the first group of a new file.
-    let mut next = 0;
-    while world.engine.status().journal_files < 2 {
-        let ticket = append(&world.engine, next);
-        world.driver.settle(100_000);
-        ticket.try_take().expect("answered").expect("accepted");
-        next += 1;
-    }
+    fill_journal(&mut world, 2);
     drop(world);
     let path = journal_file(&disk, 2);
     let bytes = disk.read_file(&path);
@@ -306,11 +301,16 @@ fn whole_groups_in_a_journal_file_without_a_header_are_reported_and_kept_aside()
     assert_eq!(frame.durable_lsn.next(), frame.lsn, "nothing else tells that it was durable");
     disk.flip(&path, 100, 0x40);
     disk.write_file("watermark", &[0; ALIGN]);
+    (disk, bytes[ALIGN..2 * ALIGN].to_vec())
+}
+
+#[test]
+fn whole_groups_in_a_journal_file_without_a_header_are_reported_and_kept_aside() {
+    let (disk, first) = headless();
     let world = open(&disk, 4).expect("a power cut may leave this: it opens");
     assert!(world.dropped_bytes > 0 && world.possible_loss, "it says what it drops");
     let kept = disk.files().into_iter().find(|path| path.starts_with("quarantine/")).expect("a copy is kept");
-    let kept = disk.read_file(&kept);
-    assert!(kept.len() >= ALIGN && bytes[ALIGN..].starts_with(&kept[..ALIGN]));
+    assert!(disk.read_file(&kept).starts_with(&first));
     drop(world);
     let world = open(&disk, 5).expect("it opens again");
     assert_eq!((world.dropped_bytes, world.findings.len()), (0, 0), "reported once");
@@ -421,6 +421,75 @@ fn names_that_are_not_of_a_log_are_reported_and_left_alone() {
     assert_eq!(world.findings.len(), foreign.len(), "{:?}", world.findings);
 }
 
+/// Appends until the journal has so many files in use.
+fn fill_journal(world: &mut World, files: u64) {
+    let mut next = 0;
+    while world.engine.status().journal_files < files {
+        let ticket = append(&world.engine, next);
+        world.driver.settle(100_000);
+        ticket.try_take().expect("answered").expect("accepted");
+        next += 1;
+    }
+}
+
+#[test]
+fn a_foreign_file_with_the_name_of_a_journal_slot_is_kept_and_named() {
+    let (disk, _, _) = settled();
+    let whole = usize::try_from(settings().journal_file_bytes).expect("small");
+    let mut theirs = disk.read_file(&journal_file(&disk, 1));
+    let header = FileHeader::decode_kind(&theirs[..FILE_HEADER_BYTES], FileKind::Journal).expect("a journal file");
+    theirs[..FILE_HEADER_BYTES].copy_from_slice(&FileHeader { cluster: Uid([7; 16]), ..header }.encode());
+    theirs[FILE_HEADER_BYTES..].fill(7);
+    let segment = disk.files().into_iter().find(|path| path.contains(".log")).expect("a segment");
+    let mut image = vec![0; 32 << 10];
+    image.extend(b"an image of a disk");
+    let mut long = vec![0; 2 * whole];
+    long[whole + 9] = 1;
+    let noise: Vec<u8> = (0..whole).map(|at| (at % 251) as u8).collect();
+    let foreign = [b"notes of a visitor".to_vec(), theirs, disk.read_file(&segment), image, long, noise];
+    for bytes in foreign {
+        let disk = disk.snapshot();
+        disk.write_file("journal/slot-099", &bytes);
+        let mut world = open(&disk, 9).expect("it opens");
+        let named = world.findings.iter().filter(|finding| finding.starts_with("journal/slot-099 ")).count();
+        assert_eq!((named, world.findings.len()), (1, 1), "{:?}", world.findings);
+        fill_journal(&mut world, 4);
+        let is_kept = |path: &String| path.starts_with(JOURNAL_DIR) && disk.read_file(path) == bytes;
+        assert!(disk.files().iter().any(is_kept), "{} bytes were overwritten", bytes.len());
+        assert!(!disk.files().contains(&"journal/slot-099".to_owned()), "its name is not used");
+        drop(world);
+        assert_eq!(open(&disk, 9).expect("it opens").findings, Vec::<String>::new(), "named once");
+    }
+    // What a crash leaves of a file that was being filled is ours.
+    for bytes in [Vec::new(), vec![0; 8 << 10], vec![0; whole]] {
+        let disk = disk.snapshot();
+        disk.write_file("journal/slot-099", &bytes);
+        let mut world = open(&disk, 9).expect("it opens");
+        assert_eq!(world.findings, Vec::<String>::new());
+        fill_journal(&mut world, 2);
+        assert_eq!(disk.read_file("journal/slot-099").len(), whole, "it is used");
+    }
+}
+
+#[test]
+fn frames_of_which_no_copy_can_be_made_are_not_overwritten() {
+    let (disk, first) = headless();
+    let space = disk.handle().space().expect("the disk says");
+    disk.set_capacity(space.total - space.free);
+    let world = open(&disk, 4).expect("a full disk does not stop a start");
+    assert!(world.dropped_bytes > 0 && world.possible_loss, "it says what it drops");
+    let is_there = |path: &String| disk.read_file(path).windows(ALIGN).step_by(ALIGN).any(|block| block == first);
+    let kept: Vec<_> = disk.files().into_iter().filter(is_there).collect();
+    assert_eq!(kept.len(), 1, "{:?}", disk.files());
+    assert!(world.findings.iter().any(|finding| finding.contains(&kept[0])), "{kept:?} {:?}", world.findings);
+    drop(world);
+    disk.set_capacity(space.total);
+    let mut world = open(&disk, 5).expect("it opens again");
+    assert_eq!((world.dropped_bytes, world.findings.len()), (0, 0), "reported once");
+    fill_journal(&mut world, 4);
+    assert_eq!(disk.files().into_iter().filter(is_there).collect::<Vec<_>>(), kept, "and not used");
+}
+
 #[test]
 fn a_file_where_a_directory_belongs_is_named() {
     let (disk, _, _) = settled();
@@ -521,7 +590,7 @@ fn an_end_that_neither_segments_nor_journal_reach_refuses_the_start() {
     forge(&disk, |tables| tables.lanes[0].end = Offset(30));
     match open(&disk, 9).err() {
         Some(OpenError::EndBeyondHeld { lane: named, end: Offset(30), held: Offset(20), .. }) => {
-            assert_eq!(named, lane)
+            assert_eq!(named, lane);
         }
         other => panic!("{other:?}"),
     }

@@ -68,7 +68,7 @@ classes! {
     TABLES_OLDER "tables-older" [Reported];
     TABLES_BEHIND_END "tables-behind-end" [Silent];
     JOURNAL_HEADER "journal-header" [Refused];
-    JOURNAL_UNUSED "journal-unused" [Silent];
+    JOURNAL_UNUSED "journal-unused" [Reported, Silent];
     JOURNAL_BEFORE_CHECKPOINT "journal-before-checkpoint" [Silent];
     FRAME_HEADER "frame-header" [Refused];
     FRAME_BODY "frame-body" [Refused];
