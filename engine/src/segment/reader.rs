@@ -244,6 +244,10 @@ impl Reader {
         for position in (hole.position + ALIGN as u64..data_end).step_by(ALIGN) {
             let read = |source| SegmentFault::Read { path: self.file.path().to_owned(), position, source };
             let front = self.read(&[], position, ALIGN as u64).map_err(read)?;
+            // The tables may say that there is more than the file has.
+            if front.is_empty() {
+                break;
+            }
             let header = BlockHeader::decode(front.as_slice()).and_then(|(header, _)| self.check_here(&header));
             if !header.is_ok_and(|header| header.base > hole.base && header.first_time_us >= hole.first_time_us) {
                 continue;

@@ -69,11 +69,26 @@ fn with_checksums(bytes: &mut [u8]) {
     }
     let length = u64::from_le_bytes(bytes[24..32].try_into().expect("eight bytes"));
     let end = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(HEADER).min(bytes.len());
+    rows_with_checksums(&mut bytes[HEADER..end]);
     let body = crc32fast::hash(&bytes[HEADER..end]);
     bytes[12..16].copy_from_slice(&body.to_le_bytes());
     bytes[8..12].fill(0);
     let header = crc32fast::hash(&bytes[..HEADER]);
     bytes[8..12].copy_from_slice(&header.to_le_bytes());
+}
+
+/// Gives rows the checksums of what they hold, as far as their lengths lead from one to the next.
+fn rows_with_checksums(mut rows: &mut [u8]) {
+    const HEADER: usize = 12;
+    while let Some((header, rest)) = rows.split_first_chunk_mut::<HEADER>() {
+        let length = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
+        let Some((row, behind)) = rest.split_at_mut_checked(length as usize) else { return };
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&header[..1]);
+        hasher.update(row);
+        header[8..12].copy_from_slice(&hasher.finalize().to_le_bytes());
+        rows = behind;
+    }
 }
 
 /// Reads everything that is there; none of it may be another record than was appended, where that can be told.
