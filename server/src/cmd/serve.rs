@@ -206,6 +206,8 @@ fn refused(data: &Path, error: &OpenError) -> Failure {
         OpenError::Rotten { .. }
         | OpenError::TablesDamaged { .. }
         | OpenError::FlushedBeyondEnd { .. }
+        | OpenError::EndBeyondHeld { .. }
+        | OpenError::Misfit { .. }
         | OpenError::Control { .. }
         | OpenError::ControlMissing { .. }
         | OpenError::Tables { .. }
