@@ -16,7 +16,7 @@ use tonic::{
 
 use crate::{
     body::{Inbound, Outbound},
-    connections::{Connection, Full, STREAMS_MAX, UNREAD_BYTES_MAX},
+    connections::{Connection, Full, STREAMS_MAX, UNREAD_BYTES_MAX, UNREAD_BYTES_OWN},
     refusal::{Facts, table},
     rpc::{Worded, deadline},
 };
@@ -72,13 +72,13 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
 }
 
 fn too_many(full: Full) -> Facts {
+    let unread = |whose: &str, limit: u64| {
+        (format!("responses that are not read take {limit} bytes in {whose}; read them, and try again"), limit)
+    };
     let (message, limit) = match full {
         Full::Calls => (format!("{STREAMS_MAX} calls are open, no more may be; try again"), STREAMS_MAX as u64),
-        Full::Responses => {
-            let message =
-                format!("responses that are not read take {UNREAD_BYTES_MAX} bytes; read them, and try again");
-            (message, UNREAD_BYTES_MAX)
-        }
+        Full::Responses => unread("all connections", UNREAD_BYTES_MAX),
+        Full::OwnResponses => unread("this connection", 2 * UNREAD_BYTES_OWN),
     };
     Facts::new(&table::TOO_MANY_IN_FLIGHT, message).with(key::LIMIT, limit)
 }

@@ -28,13 +28,14 @@ pub use holds::{OpenStream, Undecoded, Unread, Waits};
 /// Bytes of requests that are not whole yet, over all connections.
 pub const UNDECODED_BYTES_MAX: u64 = 64 << 20;
 /// So much of requests that are not whole yet each connection may hold whatever the others do: small ones always pass.
+/// It counts in no budget but its own.
 pub const UNDECODED_BYTES_OWN: u64 = 64 << 10;
 /// Bytes of responses that are packed and not written to a socket yet, over all connections.
 pub const UNREAD_BYTES_MAX: u64 = 64 << 20;
 /// The same for one connection: some streams of it that are not read do not take the room of all others.
 pub const UNREAD_BYTES_OWN: u64 = 16 << 20;
 /// What each connection may hold of small responses whatever the others do: who follows the end is never stopped by who
-/// does not read.
+/// does not read. It counts in no budget but its own.
 pub const UNREAD_BYTES_SMALL: u64 = 64 << 10;
 /// Calls that are not over, over all connections.
 pub const STREAMS_MAX: usize = 8_192;
@@ -53,9 +54,10 @@ const UNUSED: Duration = Duration::from_secs(5);
 /// Windows for a connection and for each of its streams, by how many connections are open: the first ones have large
 /// windows, for throughput; many have small ones, so that all windows together stay bounded. A stream's window is a
 /// small part of its connection's: streams that the broker cannot go on with, since their responses are not read, hold
-/// what they were sent, and the others of their connection need the rest.
+/// what they were sent, and the others of their connection need the rest. Where there are many connections it is a quarter: a
+/// smaller one would make each slow.
 const WINDOWS: [(usize, u32, u32); 3] =
-    [(8, 16 << 20, 1 << 20), (64, 4 << 20, 256 << 10), (usize::MAX, 256 << 10, 16 << 10)];
+    [(8, 16 << 20, 1 << 20), (64, 4 << 20, 256 << 10), (usize::MAX, 256 << 10, 64 << 10)];
 
 /// Bytes that the windows of so many connections come to: what a client may send that no call takes.
 pub const fn window_bytes(connections: usize) -> u64 {
@@ -73,11 +75,13 @@ pub const fn window_bytes(connections: usize) -> u64 {
 pub struct Connections {
     max: usize,
     state: Mutex<State>,
+    /// What connections hold beyond what each may whatever the others do.
     undecoded: AtomicU64,
     unread: AtomicU64,
     streams: AtomicUsize,
-    /// Somebody waits for room for a response.
+    /// So many wait for room for a response that others hold.
     waiting: AtomicUsize,
+    /// Something that was not read is.
     room: Notify,
     /// For the times of progress.
     start: Instant,
@@ -124,8 +128,32 @@ fn is_over(limit: Duration, since_ms: u64, now_ms: u64) -> bool {
 pub enum Full {
     /// There are as many as may be.
     Calls,
-    /// As much as may be is not read.
+    /// As much as may be is not read, in all connections.
     Responses,
+    /// The same in this one.
+    OwnResponses,
+}
+
+/// Why there is no room for a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRoom {
+    /// The connection itself holds as much as one may.
+    Own,
+    /// All connections together do.
+    All,
+}
+
+/// Adds to what a connection holds, and to what all hold beyond their shares.
+fn add(own: &AtomicU64, all: &AtomicU64, share: u64, bytes: u64) -> u64 {
+    let before = own.fetch_add(bytes, Ordering::SeqCst);
+    all.fetch_add((before + bytes).saturating_sub(share) - before.saturating_sub(share), Ordering::SeqCst);
+    before
+}
+
+/// Takes it back.
+fn take_back(own: &AtomicU64, all: &AtomicU64, share: u64, bytes: u64) {
+    let before = own.fetch_sub(bytes, Ordering::SeqCst);
+    all.fetch_sub(before.saturating_sub(share) - (before - bytes).saturating_sub(share), Ordering::SeqCst);
 }
 
 /// Use of the budgets, for an operator.
@@ -205,12 +233,16 @@ impl Connections {
 
     /// How much of it is used.
     pub fn used(&self) -> Use {
+        let state = self.state.lock();
+        let sum = |held: fn(&Connection) -> &AtomicU64| {
+            state.open.values().map(|one| held(one).load(Ordering::Relaxed)).sum()
+        };
         Use {
-            connections: self.state.lock().open.len(),
+            connections: state.open.len(),
             connections_max: self.max,
             streams: self.streams.load(Ordering::Relaxed),
-            undecoded_bytes: self.undecoded.load(Ordering::Relaxed),
-            unread_bytes: self.unread.load(Ordering::Relaxed),
+            undecoded_bytes: sum(|one| &one.undecoded),
+            unread_bytes: sum(|one| &one.unread),
         }
     }
 
@@ -337,9 +369,12 @@ impl Connection {
         if own > STREAMS_OWN as u64 && all > STREAMS_MAX as u64 {
             return Err(Full::Calls);
         }
-        // The answer to a call that begins does not wait for room, so none begins without.
-        let is_full = unread > UNREAD_BYTES_SMALL && unread_all > UNREAD_BYTES_MAX;
-        if is_full || unread > UNREAD_BYTES_OWN { Err(Full::Responses) } else { Ok(()) }
+        // The answer to a call that begins does not wait for room, so none begins without. Streams wait, and stay within
+        // what a connection may hold, more or less: calls have as much again.
+        if unread > UNREAD_BYTES_SMALL && unread_all > UNREAD_BYTES_MAX {
+            return Err(Full::Responses);
+        }
+        if unread > 2 * UNREAD_BYTES_OWN { Err(Full::OwnResponses) } else { Ok(()) }
     }
 
     /// So many bytes were written to its socket.
@@ -363,52 +398,62 @@ impl Connection {
     /// Counts bytes that were handed to the transport until they are written.
     pub fn unread(self: &Arc<Self>, bytes: usize) -> Unread {
         let (bytes, now_ms) = (bytes as u64, self.all.now_ms());
-        if self.unread.fetch_add(bytes, Ordering::Relaxed) == 0 {
-            // Its time to read begins with the first of what it has to read.
-            self.read_at.store(now_ms, Ordering::Relaxed);
-        }
-        self.all.unread.fetch_add(bytes, Ordering::Relaxed);
+        self.add_unread(bytes, now_ms);
         Unread { bytes, number: self.unread_since.begin(now_ms), connection: self.clone() }
     }
 
-    fn fits(&self, bytes: usize) -> bool {
+    fn add_unread(&self, bytes: u64, now_ms: u64) {
+        let before = add(&self.unread, &self.all.unread, UNREAD_BYTES_SMALL, bytes);
+        if before <= UNREAD_BYTES_SMALL && before + bytes > UNREAD_BYTES_SMALL {
+            // Its time to read begins with the first of what others could need.
+            self.read_at.store(now_ms, Ordering::Relaxed);
+        }
+    }
+
+    fn check_room(&self, bytes: usize) -> Result<(), NoRoom> {
         let bytes = bytes as u64;
-        let fits = |used: &AtomicU64, max: u64| {
-            let used = used.load(Ordering::Relaxed);
-            used == 0 || used + bytes <= max
-        };
-        fits(&self.unread, UNREAD_BYTES_OWN) && fits(&self.all.unread, UNREAD_BYTES_MAX)
+        let (own, all) = (self.unread.load(Ordering::SeqCst), self.all.unread.load(Ordering::SeqCst));
+        if own + bytes <= UNREAD_BYTES_SMALL {
+            return Ok(());
+        }
+        if own > 0 && own + bytes > UNREAD_BYTES_OWN {
+            return Err(NoRoom::Own);
+        }
+        if all > 0 && all + bytes > UNREAD_BYTES_MAX { Err(NoRoom::All) } else { Ok(()) }
     }
 
     /// Room for a response of about so many bytes, when there is some now. A small one has it as long as the connection
     /// holds little.
-    pub fn try_room(self: &Arc<Self>, bytes: usize) -> Option<Unread> {
-        let is_small = self.unread.load(Ordering::Relaxed) + bytes as u64 <= UNREAD_BYTES_SMALL;
-        (is_small || self.fits(bytes)).then(|| self.unread(bytes))
+    ///
+    /// # Errors
+    ///
+    /// Whether the connection itself holds too much, or all together.
+    pub fn try_room(self: &Arc<Self>, bytes: usize) -> Result<Unread, NoRoom> {
+        self.check_room(bytes).map(|()| self.unread(bytes))
     }
 
-    /// Counts one more that waits for room.
+    /// Counts one more that waits for room that others hold.
     pub fn waits(&self) -> Waits {
-        self.all.waiting.fetch_add(1, Ordering::Relaxed);
+        self.all.waiting.fetch_add(1, Ordering::SeqCst);
         Waits(self.all.clone())
     }
 
     /// Waits for room for a response of about so many bytes: in all connections, and in this one.
     pub async fn room(self: &Arc<Self>, bytes: usize) -> Unread {
-        if !self.fits(bytes) {
-            let _waits = self.waits();
-            loop {
-                let room = self.all.room.notified();
-                tokio::pin!(room);
-                // Before it is asked again: what comes free between the two wakes it.
-                room.as_mut().enable();
-                if self.fits(bytes) {
-                    break;
-                }
-                room.await;
+        // Who waits for what it holds itself needs nobody else's.
+        let mut waits = None;
+        loop {
+            let room = self.all.room.notified();
+            tokio::pin!(room);
+            // Before it is asked: what comes free between the two wakes it.
+            room.as_mut().enable();
+            match self.try_room(bytes) {
+                Ok(room) => return room,
+                Err(NoRoom::Own) => waits = None,
+                Err(NoRoom::All) => waits = waits.or_else(|| Some(self.waits())),
             }
+            room.await;
         }
-        self.unread(bytes)
     }
 }
 

@@ -181,13 +181,20 @@ impl Reads {
             return Ok(found.map_or_else(|| Plan::Missing(missing_to()), |row| Plan::Segment(*row, end)));
         }
         let (mut chunks, mut bytes, mut pinned) = (Vec::new(), 0, 0);
+        let mut last = None;
         for batch in state.batches_from(from).take_while(|batch| batch.lsn <= published) {
             let is_enough = bytes + batch.batch.decoded_bytes as usize > bytes_max || pinned > PINNED_MAX;
             if bytes > 0 && is_enough {
                 break;
             }
             bytes += batch.batch.decoded_bytes as usize;
-            let chunk = tail_chunk(batch);
+            let mut chunk = tail_chunk(batch);
+            if last.is_some_and(|last| Arc::ptr_eq(last, &batch.pin)) && chunk.kept_bytes > chunk.batch.data.len() {
+                // The one before it keeps the buffer of both.
+                chunk.kept_bytes = 0;
+            } else if chunk.kept_bytes > chunk.batch.data.len() {
+                last = Some(&batch.pin);
+            }
             pinned += chunk.kept_bytes;
             chunks.push(chunk);
         }
@@ -446,7 +453,7 @@ const PINNED_MAX: usize = 8 << 20;
 
 /// Lets go of the buffer that a small batch lies in.
 fn let_go(chunk: &mut Chunk) {
-    if chunk.kept_bytes <= chunk.batch.data.len() {
+    if chunk.kept_bytes == chunk.batch.data.len() {
         chunk.batch.data = bytes::Bytes::copy_from_slice(&chunk.batch.data);
     }
 }

@@ -13,8 +13,10 @@ pub(super) fn check(text: &str) -> Result<(), String> {
     }
     let authority = match text.split_once("://") {
         None => text,
-        Some(("http", authority)) => authority,
-        Some(("https", _)) => return Err("https:// is not served yet".to_owned()),
+        Some((scheme, authority)) if scheme.eq_ignore_ascii_case("http") => authority,
+        Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
+            return Err("https:// is not served yet".to_owned());
+        }
         Some((scheme, _)) => return Err(format!("{scheme}:// is not served")),
     };
     let authority = authority.trim_end_matches('/');
@@ -24,7 +26,10 @@ pub(super) fn check(text: &str) -> Result<(), String> {
     let (host, port) = match authority.rsplit_once(']') {
         // Colons within brackets are of the host.
         Some((host, "")) => (host, None),
-        Some((host, behind)) => (host, behind.strip_prefix(':')),
+        Some((host, behind)) => match behind.strip_prefix(':') {
+            Some(port) => (host, Some(port)),
+            None => return Err(format!("{behind} stands behind its host")),
+        },
         None if authority.matches(':').count() > 1 => {
             return Err("an IPv6 address stands in brackets, as in [::1]:7420".to_owned());
         }
@@ -56,12 +61,13 @@ mod tests {
 
     #[test]
     fn what_can_be_an_address_is_left_to_the_client() {
-        for text in ["localhost", "127.0.0.1:7420", "http://broker:80/", "[::1]", "http://[::1]:7420", "a.b.c:65535"] {
+        for text in ["localhost", "127.0.0.1:7420", "http://broker:80/", "[::1]", "HTTP://[::1]:7420", "a.b.c:65535"] {
             assert_eq!(check(text), Ok(()), "{text}");
         }
         for (text, wrong) in [("", "it has no host"), ("http://", "it has no host"), ("[]:1", "it has no host")] {
             assert_eq!(check(text), Err(wrong.to_owned()), "{text}");
         }
+        assert_eq!(check("[::1]x"), Err("x stands behind its host".to_owned()));
         assert_eq!(check("localhost:0"), Err("nobody listens at port 0".to_owned()));
         assert_eq!(check("[::1]:65536"), Err("its port 65536 is above 65535".to_owned()));
     }

@@ -7,7 +7,10 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Connection, Connections, OVERDUE, UNDECODED_BYTES_MAX, UNDECODED_BYTES_OWN, is_over};
+use super::{
+    Connection, Connections, OVERDUE, UNDECODED_BYTES_MAX, UNDECODED_BYTES_OWN, UNREAD_BYTES_SMALL, add, is_over,
+    take_back,
+};
 
 /// When each of the things began that a connection holds.
 #[derive(Default)]
@@ -32,12 +35,12 @@ impl Ages {
     }
 }
 
-/// Somebody waits for room, until this is dropped: whoever reads nothing meanwhile loses its own.
+/// Somebody waits for room that others hold, until this is dropped: whoever reads nothing meanwhile loses its own.
 pub struct Waits(pub(super) Arc<Connections>);
 
 impl Drop for Waits {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -67,8 +70,7 @@ impl Undecoded {
         let has_room = own.load(Ordering::Relaxed) + bytes <= UNDECODED_BYTES_OWN
             || all.load(Ordering::Relaxed) + bytes <= UNDECODED_BYTES_MAX;
         if has_room {
-            own.fetch_add(bytes, Ordering::Relaxed);
-            all.fetch_add(bytes, Ordering::Relaxed);
+            add(own, all, UNDECODED_BYTES_OWN, bytes);
             if self.bytes == 0 {
                 self.number = self.connection.undecoded_since.begin(self.connection.all.now_ms());
             }
@@ -86,8 +88,8 @@ impl Undecoded {
         if bytes > 0 {
             self.connection.undecoded_since.end(self.number);
         }
-        self.connection.undecoded.fetch_sub(bytes, Ordering::Relaxed);
-        self.connection.all.undecoded.fetch_sub(bytes, Ordering::Relaxed);
+        let (own, all) = (&self.connection.undecoded, &self.connection.all.undecoded);
+        take_back(own, all, UNDECODED_BYTES_OWN, bytes);
     }
 }
 
@@ -109,27 +111,23 @@ impl Unread {
     pub fn resize(&mut self, bytes: usize) {
         let (before, bytes) = (self.bytes, bytes as u64);
         self.bytes = bytes;
-        for used in [&self.connection.unread, &self.connection.all.unread] {
-            if bytes > before {
-                used.fetch_add(bytes - before, Ordering::Relaxed);
-            } else {
-                used.fetch_sub(before - bytes, Ordering::Relaxed);
-            }
+        if bytes > before {
+            self.connection.add_unread(bytes - before, self.connection.all.now_ms());
+        } else {
+            self.give_back(before - bytes);
         }
-        if bytes < before && self.connection.all.waiting.load(Ordering::Relaxed) > 0 {
-            self.connection.all.room.notify_waiters();
-        }
+    }
+
+    fn give_back(&self, bytes: u64) {
+        let (own, all) = (&self.connection.unread, &self.connection.all);
+        take_back(own, &all.unread, UNREAD_BYTES_SMALL, bytes);
+        all.room.notify_waiters();
     }
 }
 
 impl Drop for Unread {
     fn drop(&mut self) {
-        let (connection, all) = (&self.connection, &self.connection.all);
-        connection.unread.fetch_sub(self.bytes, Ordering::Relaxed);
-        all.unread.fetch_sub(self.bytes, Ordering::Relaxed);
-        connection.unread_since.end(self.number);
-        if all.waiting.load(Ordering::Relaxed) > 0 {
-            all.room.notify_waiters();
-        }
+        self.connection.unread_since.end(self.number);
+        self.give_back(self.bytes);
     }
 }

@@ -6,7 +6,7 @@ fn windows_shrink_as_connections_become_many_and_their_sum_is_bounded() {
     let open: Vec<_> = (0..200).map(|_| all.open().expect("there is room")).collect();
     let sum: u64 = open.iter().map(|one| u64::from(one.windows().0)).sum();
     assert_eq!(sum, window_bytes(200));
-    assert_eq!((open[0].windows(), open[199].windows()), ((16 << 20, 1 << 20), (256 << 10, 16 << 10)));
+    assert_eq!((open[0].windows(), open[199].windows()), ((16 << 20, 1 << 20), (256 << 10, 64 << 10)));
     open[0].close();
     assert_eq!(all.open().expect("there is room").windows().0, 16 << 20, "the large window is free again");
 }
@@ -29,8 +29,8 @@ fn a_small_request_passes_when_large_ones_have_taken_all_room() {
     let all = Connections::new(8);
     let (hostile, good) = (all.open().expect("room"), all.open().expect("room"));
     let mut large = hostile.undecoded();
-    while large.take(1 << 20) {}
-    assert_eq!(all.used().undecoded_bytes, UNDECODED_BYTES_MAX);
+    while large.take(64 << 10) {}
+    assert_eq!(all.used().undecoded_bytes, UNDECODED_BYTES_MAX + UNDECODED_BYTES_OWN);
     let mut small = good.undecoded();
     assert!(small.take(60 << 10) && !small.take(60 << 10));
     drop((large, small));
@@ -61,7 +61,7 @@ async fn who_asks_again_for_room_counts_as_one_who_waits() {
     tokio::spawn(all.clone().watch());
     let (hostile, good) = (all.open().expect("room"), all.open().expect("room"));
     let _held: Vec<_> = (0..64).map(|_| hostile.unread(1 << 20)).collect();
-    assert!(good.try_room(1 << 20).is_none());
+    assert_eq!(good.try_room(1 << 20).err(), Some(NoRoom::All));
     let cut = hostile.cut().cancelled();
     assert!(tokio::time::timeout(STALLED * 4, cut).await.is_err(), "nobody waits");
     let _waits = good.waits();
@@ -104,7 +104,7 @@ async fn what_is_never_whole_makes_room_when_half_of_it_is_taken() {
     tokio::spawn(all.clone().watch());
     let hostile = all.open().expect("room");
     let mut held = hostile.undecoded();
-    assert!(held.take(UNDECODED_BYTES_MAX as usize / 2));
+    assert!(held.take((UNDECODED_BYTES_MAX / 2 + UNDECODED_BYTES_OWN) as usize));
     let cut = tokio::time::timeout(OVERDUE * 4, hostile.cut().cancelled()).await;
     assert!(cut.is_err(), "nobody needs it");
     assert!(held.take(1));
@@ -115,10 +115,10 @@ async fn what_is_never_whole_makes_room_when_half_of_it_is_taken() {
 fn no_call_begins_whose_answer_has_no_room_unless_the_connection_has_little() {
     let all = Connections::new(8);
     let (hostile, good) = (all.open().expect("room"), all.open().expect("room"));
-    let _held: Vec<_> = (0..17).map(|_| hostile.unread(1 << 20)).collect();
-    assert_eq!(hostile.check_call(), Err(Full::Responses), "more than one connection may have");
+    let _held: Vec<_> = (0..33).map(|_| hostile.unread(1 << 20)).collect();
+    assert_eq!(hostile.check_call(), Err(Full::OwnResponses), "more than one connection may have");
     let other = all.open().expect("room");
-    let others: Vec<_> = (0..48).map(|_| other.unread(1 << 20)).collect();
+    let others: Vec<_> = (0..32).map(|_| other.unread(1 << 20)).collect();
     let small = good.unread(UNREAD_BYTES_SMALL as usize);
     assert_eq!(good.check_call(), Ok(()));
     drop(small);
@@ -153,4 +153,55 @@ async fn a_connection_without_a_call_makes_room_for_a_new_one() {
     assert!(all.open().is_some());
     assert!(unused.cut().is_cancelled() && !used.cut().is_cancelled());
     assert!(all.open().is_some(), "the new one has not said a word");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_what_it_holds_itself_costs_nobody_a_connection() {
+    let all = Connections::new(8);
+    tokio::spawn(all.clone().watch());
+    let (full, paused) = (all.open().expect("room"), all.open().expect("room"));
+    let _kept = paused.unread(1 << 20);
+    let mut held: Vec<_> = (0..16).map(|_| full.unread(1 << 20)).collect();
+    let waits = tokio::spawn(async move { full.room(1 << 20).await });
+    assert!(tokio::time::timeout(OVERDUE * 4, paused.cut().cancelled()).await.is_err());
+    assert!(!waits.is_finished());
+    held.pop();
+    waits.await.expect("there is room");
+}
+
+/// What each may hold whatever the others do takes no room of theirs, however many there are.
+#[test]
+fn many_that_hold_little_leave_all_room_to_the_others() {
+    let all = Connections::new(2_048);
+    let open: Vec<_> = (0..2_000).map(|_| all.open().expect("room")).collect();
+    let _unread: Vec<_> = open.iter().map(|one| one.unread(60 << 10)).collect();
+    let _halves: Vec<_> = open
+        .iter()
+        .map(|one| {
+            let mut half = one.undecoded();
+            assert!(half.take(60 << 10));
+            half
+        })
+        .collect();
+    let good = all.open().expect("room");
+    assert!(good.try_room(1 << 20).is_ok());
+    assert!(good.undecoded().take(8 << 20));
+    assert_eq!(all.used().unread_bytes, 2_000 * (60 << 10));
+}
+
+/// The one who follows the end has a small response while others hold everything, also when it had to wait for itself.
+#[tokio::test(start_paused = true)]
+async fn a_small_response_waits_for_its_own_connection_alone() {
+    let all = Connections::new(8);
+    let (hostile, good) = (all.open().expect("room"), all.open().expect("room"));
+    let _held: Vec<_> = (0..65).map(|_| hostile.unread(1 << 20)).collect();
+    let before = good.unread(60 << 10);
+    let waits = tokio::spawn({
+        let good = good.clone();
+        async move { good.room(10 << 10).await }
+    });
+    tokio::task::yield_now().await;
+    assert!(!waits.is_finished());
+    drop(before);
+    tokio::time::timeout(STALLED, waits).await.expect("it is small").expect("there is room");
 }

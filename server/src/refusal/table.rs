@@ -166,7 +166,7 @@ rows! {
         "wait for the flush; when it lasts, the disk is full or failing";
     TOO_MANY_IN_FLIGHT = reason::TOO_MANY_IN_FLIGHT, ResourceExhausted, (YES, 50), SAME,
         [PRODUCER, LIMIT],
-        "wait for an answer before the next append";
+        "wait for an answer before the next append; read what is unread before the next call";
     PRODUCERS_FULL = reason::PRODUCERS_FULL, ResourceExhausted, (YES, 10_000), NONE,
         [LIMIT],
         "delete producers that nobody needs (ListProducers, DeleteProducer) or use names again; nameless ones expire";

@@ -172,10 +172,7 @@ impl Reading {
         let mut room = None;
         if let Some(connection) = &self.connection {
             let bytes = bytes_at(&engine, &order, cursor);
-            room = match connection.try_room(bytes) {
-                Some(room) => Some(room),
-                None => Some(connection.room(bytes).await),
-            };
+            room = Some(connection.room(bytes).await);
         }
         let Some(packed) = look(engine, order, cursor, until, left).await? else { return Ok(None) };
         if let Some(room) = &mut room {

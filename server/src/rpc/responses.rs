@@ -16,30 +16,29 @@ use crate::{connections::Unread, refusal::gave_up};
 /// A response, or the end.
 pub(super) struct Said<T> {
     what: Result<Option<T>, Status>,
-    room: Room,
+    /// Held for as long as this is.
+    _room: Room,
 }
 
 /// The room that responses take, which they share when they were packed together. It is free when the transport, which
-/// counts by itself, has taken all of them.
+/// counts by itself, has taken the last of them.
 pub(super) type Room = Option<Arc<Unread>>;
 
 impl<T> Said<T> {
     /// A response, in its room.
     pub(super) fn response(response: T, room: Room) -> Self {
-        Self { what: Ok(Some(response)), room }
+        Self { what: Ok(Some(response)), _room: room }
     }
 
     /// How the stream ends.
     pub(super) fn end(end: Result<(), Status>) -> Self {
-        Self { what: end.map(|()| None), room: None }
+        Self { what: end.map(|()| None), _room: None }
     }
 }
 
 /// The responses of one call, which a task says.
 pub struct Responses<T> {
     said: mpsc::Receiver<Said<T>>,
-    /// Of the response that was taken last: the transport has it for sure when it asks for the next one.
-    room: Room,
     is_over: bool,
 }
 
@@ -47,7 +46,7 @@ impl<T> Responses<T> {
     /// Responses, and where a task says them; at most `ahead` wait for the connection.
     pub(super) fn new(ahead: usize) -> (mpsc::Sender<Said<T>>, Self) {
         let (sender, said) = mpsc::channel(ahead);
-        (sender, Self { said, room: None, is_over: false })
+        (sender, Self { said, is_over: false })
     }
 }
 
@@ -58,13 +57,10 @@ impl<T> Stream for Responses<T> {
         if self.is_over {
             return Poll::Ready(None);
         }
-        self.room = None;
         let Poll::Ready(said) = self.said.poll_recv(context) else { return Poll::Pending };
         let response = match said {
-            Some(Said { what: Ok(Some(response)), room }) => {
-                self.room = room;
-                return Poll::Ready(Some(Ok(response)));
-            }
+            // Its room goes: whoever polls counts what it encodes, before it does anything else.
+            Some(Said { what: Ok(Some(response)), .. }) => return Poll::Ready(Some(Ok(response))),
             Some(Said { what: Ok(None), .. }) => None,
             Some(Said { what: Err(status), .. }) => Some(Err(status)),
             None => Some(Err(gave_up().status())),
@@ -107,7 +103,7 @@ mod tests {
 
     /// What waits for a client that does not read is in memory, whoever has it.
     #[tokio::test]
-    async fn a_response_has_its_room_until_the_transport_asks_for_the_next_one() {
+    async fn responses_have_their_room_until_the_last_of_them_is_taken() {
         let all = Connections::new(1);
         let connection = all.open().expect("there is room");
         let (sender, mut responses) = Responses::new(4);
@@ -117,11 +113,10 @@ mod tests {
         }
         assert!(sender.send(Said::end(Ok(()))).await.is_ok(), "there is room");
         drop(room);
-        for _ in 0..2 {
+        for left in [1_000, 0] {
             responses.next().await.expect("a response").expect("well");
-            assert_eq!(all.used().unread_bytes, 1_000);
+            assert_eq!(all.used().unread_bytes, left);
         }
         assert!(responses.next().await.is_none());
-        assert_eq!(all.used().unread_bytes, 0);
     }
 }

@@ -103,7 +103,7 @@ fn only_a_name_that_is_near_is_offered() {
     let (shell, _broker) = Shell::with_broker();
     shell.ok("tillroll topic create cost && tillroll topic create customer-orders");
     for (typed, offered) in
-        [("cots", None), ("mist", None), ("cos", Some("cost")), ("custmer-oders", Some("customer-orders"))]
+        [("cots", None), ("mist", None), ("cos", Some("cost")), ("customerorder", Some("customer-orders"))]
     {
         let said = shell.run(&format!("tillroll topic describe {typed}"));
         let found = said.stderr.contains("did you mean ").then(|| said.stderr.split("did you mean ").nth(1)).flatten();

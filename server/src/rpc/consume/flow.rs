@@ -18,6 +18,7 @@ use tillroll_proto::{
 
 use super::{End, held::Stop, member::Member, seats::Stall};
 use crate::{
+    connections::NoRoom,
     refusal::{Facts, membership_ended, no_group, taken_over},
     rpc::{
         read::{self, Waiting},
@@ -105,6 +106,8 @@ impl Member {
 
     /// Sends what there is of the next partition, a look's worth; false when nothing can be sent now.
     pub(super) async fn turn(&mut self) -> Result<bool, End> {
+        // Only who could send now waits for room.
+        self.waits = None;
         if self.is_paused || self.credit <= 0 {
             return Ok(false);
         }
@@ -113,13 +116,14 @@ impl Member {
         let (engine, order, cursor) = (self.place.engine.clone(), held.order.clone(), held.cursor(lane));
         let mut room = None;
         if let Some(connection) = &self.place.connection {
-            room = connection.try_room(read::bytes_at(&engine, &order, cursor));
-            if room.is_none() {
-                self.waits.get_or_insert_with(|| connection.waits());
-                self.waiting.add_later(lane, NO_ROOM);
-                return Ok(true);
+            match connection.try_room(read::bytes_at(&engine, &order, cursor)) {
+                Ok(taken) => room = Some(taken),
+                Err(whose) => {
+                    self.waits = (whose == NoRoom::All).then(|| connection.waits());
+                    self.waiting.add_later(lane, NO_ROOM);
+                    return Ok(true);
+                }
             }
-            self.waits = None;
         }
         let looked = read::look(engine, order, cursor, Offset(u64::MAX), None).await;
         if let Some(room) = &mut room {

@@ -107,7 +107,7 @@ pub(super) struct Member {
     heard_by: Option<Instant>,
     /// So much is open that nothing it says is taken in.
     is_deaf: bool,
-    /// It waits for room for a response.
+    /// It waits for room for a response that others hold.
     pub(super) waits: Option<Waits>,
     pub(super) drain_ms: u32,
 }
@@ -218,6 +218,8 @@ impl Member {
     /// The same of what takes room.
     pub(super) fn say_in(&mut self, event: Event, room: Room) {
         self.heartbeat_at = Instant::now() + self.heartbeat;
+        // This goes out first.
+        self.waits = None;
         self.outbox.push_back((v1::ConsumeResponse { event: Some(event) }, room));
     }
 
