@@ -60,6 +60,7 @@ impl Member {
         if !news.lost.is_empty() {
             // Who waits for a partition that is lost would wait for ever.
             self.waiting = Waiting::default();
+            self.waits = None;
             self.ready = self.holdings.iter().map(|(lane, _)| lane).collect();
         }
         for lane in news.came {
@@ -106,12 +107,14 @@ impl Member {
 
     /// Sends what there is of the next partition, a look's worth; false when nothing can be sent now.
     pub(super) async fn turn(&mut self) -> Result<bool, End> {
-        // Only who could send now waits for room.
-        self.waits = None;
         if self.is_paused || self.credit <= 0 {
+            // Who could not send does not wait for room.
+            self.waits = None;
             return Ok(false);
         }
         let Some(lane) = self.ready.pop_front() else { return Ok(false) };
+        // Whether it still does shows now.
+        self.waits = None;
         let Some(held) = self.holdings.get(lane).filter(|held| held.flows()) else { return Ok(true) };
         let (engine, order, cursor) = (self.place.engine.clone(), held.order.clone(), held.cursor(lane));
         let mut room = None;
