@@ -54,8 +54,8 @@ const UNUSED: Duration = Duration::from_secs(5);
 /// Windows for a connection and for each of its streams, by how many connections are open: the first ones have large
 /// windows, for throughput; many have small ones, so that all windows together stay bounded. A stream's window is a
 /// small part of its connection's: streams that the broker cannot go on with, since their responses are not read, hold
-/// what they were sent, and the others of their connection need the rest. Where there are many connections it is a quarter: a
-/// smaller one would make each slow.
+/// what they were sent, and the others of their connection need the rest. Where there are many connections it is a
+/// quarter: a smaller one would make each slow.
 const WINDOWS: [(usize, u32, u32); 3] =
     [(8, 16 << 20, 1 << 20), (64, 4 << 20, 256 << 10), (usize::MAX, 256 << 10, 64 << 10)];
 
@@ -369,8 +369,8 @@ impl Connection {
         if own > STREAMS_OWN as u64 && all > STREAMS_MAX as u64 {
             return Err(Full::Calls);
         }
-        // The answer to a call that begins does not wait for room, so none begins without. Streams wait, and stay within
-        // what a connection may hold, more or less: calls have as much again.
+        // The answer to a call that begins does not wait for room, so none begins without. Streams wait, and stay
+        // within what a connection may hold, more or less: calls have as much again.
         if unread > UNREAD_BYTES_SMALL && unread_all > UNREAD_BYTES_MAX {
             return Err(Full::Responses);
         }
