@@ -81,7 +81,7 @@ pub struct Connections {
     streams: AtomicUsize,
     /// So many wait for room for a response that others hold.
     waiting: AtomicUsize,
-    /// Something that was not read is.
+    /// Room for responses came free.
     room: Notify,
     /// For the times of progress.
     start: Instant,
@@ -276,7 +276,8 @@ impl Connections {
         }
     }
 
-    /// One that holds much of what is unread, and has read nothing for a while, or not that.
+    /// Ends a connection with much unread data that has read nothing for [`STALLED`], or has left something unread for
+    /// [`OVERDUE`].
     fn end_when_unread(&self, one: &Connection, now_ms: u64) {
         let held = one.unread.load(Ordering::Relaxed);
         let is_stalled = is_over(STALLED, one.read_at.load(Ordering::Relaxed), now_ms);
@@ -288,7 +289,7 @@ impl Connections {
         }
     }
 
-    /// One that holds much of what is not whole, and has for a while.
+    /// Ends a connection with much of requests that are not whole, one of them for [`OVERDUE`].
     fn end_when_not_whole(&self, one: &Connection, now_ms: u64) {
         let held = one.undecoded.load(Ordering::Relaxed);
         if held > UNDECODED_BYTES_OWN && one.undecoded_since.are_overdue(now_ms) {
@@ -302,7 +303,7 @@ impl Connections {
 }
 
 impl State {
-    /// One that others can do without.
+    /// The connection that costs least to close: without a handshake, or without a call.
     fn spare(&self, now_ms: u64) -> Option<Arc<Connection>> {
         let half_open = self.open.values().find(|one| !one.is_greeted());
         let unused_since = |one: &&Arc<Connection>| one.unused_since.load(Ordering::Relaxed);
@@ -369,8 +370,8 @@ impl Connection {
         if own > STREAMS_OWN as u64 && all > STREAMS_MAX as u64 {
             return Err(Full::Calls);
         }
-        // The answer to a call that begins does not wait for room, so none begins without. Streams wait, and stay
-        // within what a connection may hold, more or less: calls have as much again.
+        // The answer to a call does not wait for room, so no call begins while there is none. Streams do wait, within
+        // what one connection may hold; calls have as much again.
         if unread > UNREAD_BYTES_SMALL && unread_all > UNREAD_BYTES_MAX {
             return Err(Full::Responses);
         }
