@@ -224,6 +224,10 @@ impl Reads {
                 Err(fault) => return Err(self.damage((lane, &open), &row, next, &block, &fault)),
             };
             let chunk = block_chunk(&read);
+            // A row may say more than its blocks hold: whoever believed it would ask for the same again and again.
+            if chunk.base > next || chunk.end <= next {
+                break;
+            }
             if !chunks.is_empty() && bytes + chunk.batch.decoded_bytes as usize > bytes_max {
                 break;
             }
