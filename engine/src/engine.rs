@@ -16,6 +16,7 @@ use crate::{
     error::{ReadFault, Refusal},
     id::{Lane, Lsn, Offset, Partition, TopicId},
     journal::control::CONTROL_PATH,
+    limits,
     marks::Marks,
     notice::Notices,
     open::{self, OpenError, OpenReport, Parts, Stages},
@@ -47,6 +48,7 @@ pub struct Left {
 pub struct Engine {
     parts: Arc<Parts>,
     budget: Budget,
+    commands: Budget,
 }
 
 /// Opens a data directory: the handle, the stages for a driver, and what was found.
@@ -62,7 +64,12 @@ pub fn open(
     let opened = open::open(disk, env, settings)?;
     let settings = &opened.parts.settings;
     let budget = Budget::new(settings.in_flight_bytes, settings.in_flight_appends);
-    Ok((Engine { parts: Arc::new(opened.parts), budget }, opened.stages, opened.report))
+    let commands = Budget::new(limits::COMMANDS_BYTES_MAX, usize::MAX);
+    Ok((Engine { parts: Arc::new(opened.parts), budget, commands }, opened.stages, opened.report))
+}
+
+fn overloaded<T>(budget: &Budget) -> Ticket<T> {
+    Ticket::resolved(Err(Refusal::Overloaded { limit_bytes: budget.bytes_max() }))
 }
 
 impl Engine {
@@ -75,7 +82,7 @@ impl Engine {
     pub async fn append(&self, append: Append) -> Ticket<Appended> {
         match self.budget.acquire(admit::append_bytes(&append)).await {
             Some(permit) => self.enter(append, permit),
-            None => self.overloaded(),
+            None => overloaded(&self.budget),
         }
     }
 
@@ -83,12 +90,8 @@ impl Engine {
     pub fn try_append(&self, append: Append) -> Ticket<Appended> {
         match self.budget.try_acquire(admit::append_bytes(&append)) {
             Some(permit) => self.enter(append, permit),
-            None => self.overloaded(),
+            None => overloaded(&self.budget),
         }
-    }
-
-    fn overloaded(&self) -> Ticket<Appended> {
-        Ticket::resolved(Err(Refusal::Overloaded { limit_bytes: self.budget.bytes_max() }))
     }
 
     fn enter(&self, append: Append, permit: Permit) -> Ticket<Appended> {
@@ -105,7 +108,7 @@ impl Engine {
                 // The budget holds as many appends as the queue does; one that finds no place was not taken.
                 if let Err(admitted) = pushed {
                     drop(admitted);
-                    return self.overloaded();
+                    return overloaded(&self.budget);
                 }
                 ticket
             }
@@ -124,8 +127,12 @@ impl Engine {
             return Ticket::resolved(Err(refusal));
         }
         let (reply, ticket) = ticket();
-        if self.parts.controls.push(Admitted { request: request(reply), permit: None }).is_err() {
-            return Ticket::resolved(Err(Refusal::Overloaded { limit_bytes: self.budget.bytes_max() }));
+        let request = request(reply);
+        let Some(permit) = self.commands.try_acquire(admit::command_bytes(&request)) else {
+            return overloaded(&self.commands);
+        };
+        if self.parts.controls.push(Admitted { request, permit: Some(permit) }).is_err() {
+            return overloaded(&self.commands);
         }
         ticket
     }
@@ -133,6 +140,22 @@ impl Engine {
     /// Registers a producer, or takes one over: every older epoch is fenced when this answers.
     pub fn init_producer(&self, init: InitProducer) -> Ticket<ProducerOpened> {
         self.control(|reply| Request::InitProducer(init, reply))
+    }
+
+    /// The newest appends of a producer at this epoch, oldest first, as far as they fit [`limits::RECENT_BYTES_MAX`].
+    /// The flag: there are older ones that are remembered.
+    ///
+    /// # Errors
+    ///
+    /// The producer is gone, or another one's by now.
+    pub fn newest_appends(&self, name: &str, epoch: u64) -> Result<(Vec<RecentAppend>, bool), Refusal> {
+        let applied = self.parts.applied.read();
+        let unknown = || Refusal::ProducerUnknown { producer: name.to_owned() };
+        let row = applied.producer(name).ok_or_else(unknown)?;
+        if row.epoch != epoch {
+            return Err(Refusal::ProducerFenced { producer: name.to_owned(), epoch, current: row.epoch });
+        }
+        Ok(registry::newest_appends(&applied, row))
     }
 
     /// Forgets a producer, at this epoch when one is given: what it still sends is refused, and a retry of what has no
@@ -309,6 +332,8 @@ impl Engine {
             in_flight_bytes: self.budget.bytes(),
             in_flight_bytes_max: self.budget.bytes_max(),
             waiting_bytes: self.budget.waiting_bytes(),
+            command_bytes: self.commands.bytes(),
+            command_bytes_max: self.commands.bytes_max(),
             answer_bytes,
             answer_bytes_max: parts.settings.answers_bytes,
             journal_files: fullness.used.into(),

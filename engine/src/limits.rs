@@ -16,6 +16,8 @@ pub const APPEND_COMMITS_MAX: usize = 1_024;
 pub const APPEND_PARTS_MAX: usize = 4_096;
 /// Records in one append.
 pub const APPEND_RECORDS_MAX: usize = 65_536;
+/// Everything asked of one shard that is no append, between its entry and its answer.
+pub const COMMANDS_BYTES_MAX: u64 = 16 << 20;
 /// One frame in the journal, header and padding included.
 pub const FRAME_BYTES_MAX: usize = 16 << 20;
 /// A record's key.

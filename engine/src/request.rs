@@ -180,10 +180,6 @@ pub struct ProducerOpened {
     pub next_sequence: u64,
     /// Records ever accepted under this name.
     pub accepted_records: u64,
-    /// Its newest appends, oldest first: those that fit into [`limits::RECENT_BYTES_MAX`].
-    pub recent: Vec<RecentAppend>,
-    /// There are older ones that are remembered.
-    pub has_older: bool,
 }
 
 /// One remembered answer.
@@ -367,6 +363,10 @@ pub struct Status {
     pub in_flight_bytes_max: u64,
     /// Bytes of appends that wait to be admitted, also of `in_flight_bytes_max`.
     pub waiting_bytes: u64,
+    /// Bytes of commands (all that are no appends) that are admitted and not answered, of `command_bytes_max`.
+    pub command_bytes: u64,
+    /// See `command_bytes`.
+    pub command_bytes_max: u64,
     /// Bytes of answers that are remembered for retries, of `answer_bytes_max`.
     pub answer_bytes: u64,
     /// See `answer_bytes`.

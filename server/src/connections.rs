@@ -1,6 +1,6 @@
 //! The connections that are open, and what they may hold: a slot each, windows by how many there are, and their share
-//! of two budgets over all of them: bytes of requests that are not whole yet, and bytes of responses that are not read
-//! yet.
+//! of three budgets over all of them: bytes of requests that are not whole yet, of responses that are not read yet, and
+//! of outcomes of appends that their streams have not given yet.
 //!
 //! A client that sends half a request, or does not read, costs what it was given and no more, and loses its connection
 //! when others need the room.
@@ -15,15 +15,22 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::limited_log::LimitedLog;
 
+mod connection;
 mod holds;
 
 use holds::Ages;
-pub use holds::{OpenStream, Undecoded, Unread, Waits};
+pub use {
+    connection::{Connection, Full, NoRoom},
+    holds::{LargeWaits, OpenStream, Outcomes, Turn, Undecoded, Unread, Waits},
+};
 
 /// Bytes of requests that are not whole yet, over all connections.
 pub const UNDECODED_BYTES_MAX: u64 = 64 << 20;
@@ -37,6 +44,20 @@ pub const UNREAD_BYTES_OWN: u64 = 16 << 20;
 /// What each connection may hold of small responses whatever the others do: who follows the end is never stopped by who
 /// does not read. It counts in no budget but its own.
 pub const UNREAD_BYTES_SMALL: u64 = 64 << 10;
+/// Bytes of outcomes that streams of appends owe their clients, over all connections: from an append's entry to its
+/// outcome being taken, so also of those that nobody reads.
+pub const OUTCOME_BYTES_MAX: u64 = 32 << 20;
+/// What each connection may hold of these whatever the others do. It counts in no budget but its own.
+pub const OUTCOME_BYTES_OWN: u64 = 64 << 10;
+/// An answer to a call of so many bytes has room in the memory that each call takes.
+pub const ANSWER_BYTES_SMALL: usize = 4 << 10;
+/// So many long answers are put together at a time, over all connections and for one of them.
+/// More would take the processor from those who append.
+pub const TURNS_MAX: usize = 4;
+const TURNS_OWN: usize = 2;
+/// So many large requests may wait for a turn, over all connections and of one of them; one of each always may.
+pub const LARGE_WAITS_MAX: usize = 1_024;
+const LARGE_WAITS_OWN: usize = 64;
 /// Calls that are not over, over all connections.
 pub const STREAMS_MAX: usize = 8_192;
 /// So many calls each connection may have open whatever the others do.
@@ -78,7 +99,10 @@ pub struct Connections {
     /// What connections hold beyond what each may whatever the others do.
     undecoded: AtomicU64,
     unread: AtomicU64,
+    outcomes: AtomicU64,
     streams: AtomicUsize,
+    turns: Arc<Semaphore>,
+    large_waits: AtomicUsize,
     /// So many wait for room for a response that others hold.
     waiting: AtomicUsize,
     /// Room for responses came free.
@@ -96,64 +120,8 @@ struct State {
     next: u64,
 }
 
-/// One connection.
-pub struct Connection {
-    id: u64,
-    tier: usize,
-    /// Its handshake is over.
-    is_greeted: AtomicBool,
-    undecoded: AtomicU64,
-    unread: AtomicU64,
-    /// Since when it has what it has not read, and what is not whole of its requests.
-    unread_since: Ages,
-    undecoded_since: Ages,
-    /// When it last read something worth the name, in milliseconds since the start.
-    read_at: AtomicU64,
-    /// Bytes that were written to its socket, and how many of them were seen as progress.
-    written: AtomicU64,
-    written_seen: AtomicU64,
-    /// Its calls that are not over, and when the last one was.
-    streams: AtomicUsize,
-    unused_since: AtomicU64,
-    cut: CancellationToken,
-    all: Arc<Connections>,
-}
-
 fn is_over(limit: Duration, since_ms: u64, now_ms: u64) -> bool {
     u128::from(now_ms.saturating_sub(since_ms)) >= limit.as_millis()
-}
-
-/// Why no more calls may begin on a connection now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
-    /// There are as many as may be.
-    Calls,
-    /// As much as may be is not read, in all connections.
-    Responses,
-    /// The same in this one.
-    OwnResponses,
-}
-
-/// Why there is no room for a response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoRoom {
-    /// The connection itself holds as much as one may.
-    Own,
-    /// All connections together do.
-    All,
-}
-
-/// Adds to what a connection holds, and to what all hold beyond their shares.
-fn add(own: &AtomicU64, all: &AtomicU64, share: u64, bytes: u64) -> u64 {
-    let before = own.fetch_add(bytes, Ordering::SeqCst);
-    all.fetch_add((before + bytes).saturating_sub(share) - before.saturating_sub(share), Ordering::SeqCst);
-    before
-}
-
-/// Takes it back.
-fn take_back(own: &AtomicU64, all: &AtomicU64, share: u64, bytes: u64) {
-    let before = own.fetch_sub(bytes, Ordering::SeqCst);
-    all.fetch_sub(before.saturating_sub(share) - (before - bytes).saturating_sub(share), Ordering::SeqCst);
 }
 
 /// Use of the budgets, for an operator.
@@ -169,6 +137,12 @@ pub struct Use {
     pub undecoded_bytes: u64,
     /// Bytes of responses that are not read yet.
     pub unread_bytes: u64,
+    /// Bytes of outcomes that streams of appends owe their clients.
+    pub outcome_bytes: u64,
+    /// Long answers that are being put together.
+    pub turns: usize,
+    /// Large requests that wait for a turn.
+    pub large_waits: usize,
 }
 
 impl Connections {
@@ -179,7 +153,10 @@ impl Connections {
             state: Mutex::default(),
             undecoded: AtomicU64::new(0),
             unread: AtomicU64::new(0),
+            outcomes: AtomicU64::new(0),
             streams: AtomicUsize::new(0),
+            turns: Arc::new(Semaphore::new(TURNS_MAX)),
+            large_waits: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
             room: Notify::new(),
             start: Instant::now(),
@@ -217,13 +194,18 @@ impl Connections {
             is_greeted: AtomicBool::new(false),
             undecoded: AtomicU64::new(0),
             unread: AtomicU64::new(0),
-            unread_since: Ages::default(),
+            outcomes: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             undecoded_since: Ages::default(),
+            unread_since: Ages::default(),
+            outcomes_since: Ages::default(),
             read_at: AtomicU64::new(self.now_ms()),
             written: AtomicU64::new(0),
             written_seen: AtomicU64::new(0),
             streams: AtomicUsize::new(0),
             unused_since: AtomicU64::new(self.now_ms()),
+            turns: Arc::new(Semaphore::new(TURNS_OWN)),
+            large_waits: AtomicUsize::new(0),
             cut: CancellationToken::new(),
             all: self.clone(),
         });
@@ -243,6 +225,9 @@ impl Connections {
             streams: self.streams.load(Ordering::Relaxed),
             undecoded_bytes: sum(|one| &one.undecoded),
             unread_bytes: sum(|one| &one.unread),
+            outcome_bytes: sum(|one| &one.outcomes),
+            turns: TURNS_MAX - self.turns.available_permits(),
+            large_waits: self.large_waits.load(Ordering::Relaxed),
         }
     }
 
@@ -264,6 +249,7 @@ impl Connections {
             let read =
                 self.waiting.load(Ordering::Relaxed) > 0 || self.unread.load(Ordering::Relaxed) > UNREAD_BYTES_MAX;
             let sent = self.undecoded.load(Ordering::Relaxed) > UNDECODED_BYTES_MAX / 2;
+            let owed = self.outcomes.load(Ordering::Relaxed) > OUTCOME_BYTES_MAX / 2;
             for one in state.open.values().filter(|one| !one.cut.is_cancelled()) {
                 one.look_at_progress(now_ms);
                 if read {
@@ -271,6 +257,9 @@ impl Connections {
                 }
                 if sent {
                     self.end_when_not_whole(one, now_ms);
+                }
+                if owed {
+                    self.end_when_not_taken(one, now_ms);
                 }
             }
         }
@@ -300,6 +289,17 @@ impl Connections {
             one.cut.cancel();
         }
     }
+
+    /// Ends a connection that is owed many outcomes, a stream of which has taken none for [`OVERDUE`].
+    fn end_when_not_taken(&self, one: &Connection, now_ms: u64) {
+        let held = one.outcomes.load(Ordering::Relaxed);
+        if held > OUTCOME_BYTES_OWN && one.outcomes_since.are_overdue(now_ms) {
+            let for_secs = OVERDUE.as_secs();
+            let message = || format!("one left {held} bytes of outcomes for {for_secs} s, others need the room");
+            self.log.warn("appenders cut", message);
+            one.cut.cancel();
+        }
+    }
 }
 
 impl State {
@@ -317,143 +317,6 @@ impl State {
     fn remove(&mut self, connection: &Connection) {
         if self.open.remove(&connection.id).is_some() {
             self.tiers[connection.tier] -= 1;
-        }
-    }
-}
-
-impl Connection {
-    /// Its handshake is over.
-    pub fn greet(&self) {
-        self.is_greeted.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether its handshake is over.
-    pub fn is_greeted(&self) -> bool {
-        self.is_greeted.load(Ordering::Relaxed)
-    }
-
-    /// Its window, and that of each of its streams.
-    pub fn windows(&self) -> (u32, u32) {
-        let (_, connection, stream) = WINDOWS[self.tier];
-        (connection, stream)
-    }
-
-    /// It ends when this is cancelled.
-    pub fn cut(&self) -> &CancellationToken {
-        &self.cut
-    }
-
-    /// It is closed: its slot is free.
-    pub fn close(&self) {
-        self.all.state.lock().remove(self);
-    }
-
-    /// A call begins; it is over when the answer is dropped.
-    pub fn stream(self: &Arc<Self>) -> OpenStream {
-        self.all.streams.fetch_add(1, Ordering::Relaxed);
-        self.streams.fetch_add(1, Ordering::Relaxed);
-        OpenStream(self.clone())
-    }
-
-    /// Whether the call that began last may go on.
-    ///
-    /// # Errors
-    ///
-    /// Of what there is too much already.
-    pub fn check_call(&self) -> Result<(), Full> {
-        let [own, all, unread, unread_all] = [
-            self.streams.load(Ordering::Relaxed) as u64,
-            self.all.streams.load(Ordering::Relaxed) as u64,
-            self.unread.load(Ordering::Relaxed),
-            self.all.unread.load(Ordering::Relaxed),
-        ];
-        if own > STREAMS_OWN as u64 && all > STREAMS_MAX as u64 {
-            return Err(Full::Calls);
-        }
-        // The answer to a call does not wait for room, so no call begins while there is none. Streams do wait, within
-        // what one connection may hold; calls have as much again.
-        if unread > UNREAD_BYTES_SMALL && unread_all > UNREAD_BYTES_MAX {
-            return Err(Full::Responses);
-        }
-        if unread > 2 * UNREAD_BYTES_OWN { Err(Full::OwnResponses) } else { Ok(()) }
-    }
-
-    /// So many bytes were written to its socket.
-    pub fn wrote(&self, bytes: usize) {
-        self.written.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    fn look_at_progress(&self, now_ms: u64) {
-        let written = self.written.load(Ordering::Relaxed);
-        if written - self.written_seen.load(Ordering::Relaxed) >= PROGRESS_BYTES {
-            self.written_seen.store(written, Ordering::Relaxed);
-            self.read_at.store(now_ms, Ordering::Relaxed);
-        }
-    }
-
-    /// Room for bytes of a request that is not whole yet; none when there is none.
-    pub fn undecoded(self: &Arc<Self>) -> Undecoded {
-        Undecoded { bytes: 0, number: 0, connection: self.clone() }
-    }
-
-    /// Counts bytes that were handed to the transport until they are written.
-    pub fn unread(self: &Arc<Self>, bytes: usize) -> Unread {
-        let (bytes, now_ms) = (bytes as u64, self.all.now_ms());
-        self.add_unread(bytes, now_ms);
-        Unread { bytes, number: self.unread_since.begin(now_ms), connection: self.clone() }
-    }
-
-    fn add_unread(&self, bytes: u64, now_ms: u64) {
-        let before = add(&self.unread, &self.all.unread, UNREAD_BYTES_SMALL, bytes);
-        if before <= UNREAD_BYTES_SMALL && before + bytes > UNREAD_BYTES_SMALL {
-            // Its time to read begins with the first of what others could need.
-            self.read_at.store(now_ms, Ordering::Relaxed);
-        }
-    }
-
-    fn check_room(&self, bytes: usize) -> Result<(), NoRoom> {
-        let bytes = bytes as u64;
-        let (own, all) = (self.unread.load(Ordering::SeqCst), self.all.unread.load(Ordering::SeqCst));
-        if own + bytes <= UNREAD_BYTES_SMALL {
-            return Ok(());
-        }
-        if own > 0 && own + bytes > UNREAD_BYTES_OWN {
-            return Err(NoRoom::Own);
-        }
-        if all > 0 && all + bytes > UNREAD_BYTES_MAX { Err(NoRoom::All) } else { Ok(()) }
-    }
-
-    /// Room for a response of about so many bytes, when there is some now. A small one has it as long as the connection
-    /// holds little.
-    ///
-    /// # Errors
-    ///
-    /// Whether the connection itself holds too much, or all together.
-    pub fn try_room(self: &Arc<Self>, bytes: usize) -> Result<Unread, NoRoom> {
-        self.check_room(bytes).map(|()| self.unread(bytes))
-    }
-
-    /// Counts one more that waits for room that others hold.
-    pub fn waits(&self) -> Waits {
-        self.all.waiting.fetch_add(1, Ordering::SeqCst);
-        Waits(self.all.clone())
-    }
-
-    /// Waits for room for a response of about so many bytes: in all connections, and in this one.
-    pub async fn room(self: &Arc<Self>, bytes: usize) -> Unread {
-        // Who waits for what it holds itself needs nobody else's.
-        let mut waits = None;
-        loop {
-            let room = self.all.room.notified();
-            tokio::pin!(room);
-            // Before it is asked: what comes free between the two wakes it.
-            room.as_mut().enable();
-            match self.try_room(bytes) {
-                Ok(room) => return room,
-                Err(NoRoom::Own) => waits = None,
-                Err(NoRoom::All) => waits = waits.or_else(|| Some(self.waits())),
-            }
-            room.await;
         }
     }
 }

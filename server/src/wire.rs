@@ -211,16 +211,16 @@ pub fn producer_append(recent: RecentAppend) -> v1::ProducerAppend {
     }
 }
 
-/// The answer to a producer's registration.
-pub fn producer(opened: ProducerOpened) -> v1::InitProducerResponse {
-    let recent = opened.recent.into_iter().map(producer_append);
+/// The answer to a producer's registration: its newest appends, and whether there are older ones.
+pub fn producer(opened: ProducerOpened, newest: (Vec<RecentAppend>, bool)) -> v1::InitProducerResponse {
+    let (recent, has_older) = newest;
     v1::InitProducerResponse {
         producer_id: opened.name,
         epoch: opened.epoch,
         next_sequence: opened.next_sequence,
         accepted_records: opened.accepted_records,
-        has_older: opened.has_older,
-        recent: recent.collect(),
+        has_older,
+        recent: recent.into_iter().map(producer_append).collect(),
     }
 }
 

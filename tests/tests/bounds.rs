@@ -153,9 +153,10 @@ fn a_registration_answers_with_what_fits_and_the_rest_comes_in_pages() {
         append(&mut world, &spread(&name, 128, stamp(&opened, sequence, 0))).expect("accepted");
     }
     let opened = register(&mut world, Some("wide"), 0).expect("registered again");
-    assert!(opened.has_older && opened.recent.len() > 10, "{}", opened.recent.len());
-    assert_eq!(opened.recent.last().map(|recent| recent.sequence), Some(60), "the newest are among them");
-    let bytes: usize = opened.recent.iter().map(|recent| recent.appended.batches.len() * (128 + 64)).sum();
+    let (recent, has_older) = world.engine.newest_appends("wide", opened.epoch).expect("it is ours");
+    assert!(has_older && recent.len() > 10, "{}", recent.len());
+    assert_eq!(recent.last().map(|recent| recent.sequence), Some(60), "the newest are among them");
+    let bytes: usize = recent.iter().map(|recent| recent.appended.batches.len() * (128 + 64)).sum();
     assert!(bytes <= limits::RECENT_BYTES_MAX, "{bytes}");
     let (mut after, mut seen) = (0, Vec::new());
     loop {
@@ -381,4 +382,74 @@ fn what_a_read_keeps_in_memory_is_what_it_says() {
         let buffer = if is_copied { one.batch.data.len() } else { settings().group_bytes };
         assert!(one.kept_bytes >= buffer, "{bytes} bytes keep {} of {buffer}", one.kept_bytes);
     }
+}
+
+/// Commands wait in memory for their turn and for the disk, whole: a thousand of them with a megabyte each did.
+#[test]
+fn commands_that_are_not_answered_have_a_budget_and_give_it_back() {
+    let mut world = open(&SimDisk::new(57), settings());
+    topic(&mut world, "wide", 64).expect("created");
+    group(&mut world, "readers", &["wide"]).expect("created");
+    let commit = |partition| CursorCommit {
+        group: "readers".into(),
+        topic: "wide".into(),
+        partition: Partition(partition),
+        next: Offset(0),
+        epoch: None,
+        expected: None,
+        metadata: Bytes::from(vec![7; 1_000]),
+    };
+    let commits: Vec<_> = (0..64).map(commit).collect();
+    let tickets: Vec<_> = (0..1_000).map(|_| world.engine.commit_cursors(commits.clone())).collect();
+    let status = world.engine.status();
+    assert!(status.command_bytes <= limits::COMMANDS_BYTES_MAX, "{}", status.command_bytes);
+    assert!(status.command_bytes > limits::COMMANDS_BYTES_MAX - 100_000, "{}", status.command_bytes);
+    let mut refused = 0;
+    for ticket in &tickets {
+        if let Err(Refusal::Overloaded { limit_bytes }) = world.wait(ticket).expect("answered") {
+            assert_eq!(limit_bytes, limits::COMMANDS_BYTES_MAX);
+            refused += 1;
+        }
+    }
+    assert!((700..800).contains(&refused), "{refused}");
+    assert_eq!(world.engine.status().command_bytes, 0);
+    let answer = world.engine.commit_cursors(commits);
+    assert!(!matches!(world.wait(&answer), Some(Err(Refusal::Overloaded { .. }))), "there is room again");
+}
+
+/// Whoever registers hears of its own appends, and not of those of who took the name over since.
+#[test]
+fn the_newest_appends_are_told_to_the_epoch_that_registered_last_alone() {
+    let mut world = open(&SimDisk::new(58), settings());
+    let (first, second) =
+        (register(&mut world, Some("till"), 0).expect("registered"), register(&mut world, Some("till"), 0));
+    let second = second.expect("taken over");
+    let fenced = world.engine.newest_appends("till", first.epoch).expect_err("it was taken over");
+    assert!(matches!(fenced, Refusal::ProducerFenced { current, .. } if current == second.epoch), "{fenced}");
+    assert_eq!(world.engine.newest_appends("till", second.epoch), Ok((Vec::new(), false)));
+}
+
+/// What is kept beside a cursor came in a request of any length, which must not stay with it.
+#[test]
+fn a_cursor_keeps_its_metadata_and_nothing_of_the_request() {
+    let mut world = open(&SimDisk::new(59), settings());
+    topic(&mut world, "orders", 1).expect("created");
+    group(&mut world, "readers", &["orders"]).expect("created");
+    append(&mut world, &spread("orders", 1, None)).expect("accepted");
+    let request = Bytes::from(vec![7; 1 << 20]);
+    let commit = CursorCommit {
+        group: "readers".into(),
+        topic: "orders".into(),
+        partition: Partition(0),
+        next: Offset(1),
+        epoch: None,
+        expected: Some(Offset(0)),
+        metadata: request.slice(1_000..2_000),
+    };
+    let ticket = world.engine.commit_cursors(vec![commit]);
+    world.wait(&ticket).expect("answered").expect("committed");
+    let row = world.engine.group("readers").expect("it is there");
+    let kept = &row.cursors.values().next().expect("a cursor").metadata;
+    assert_eq!(kept.len(), 1_000);
+    assert!(!request.as_ptr_range().contains(&kept.as_ptr()));
 }

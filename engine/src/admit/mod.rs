@@ -19,8 +19,8 @@ use crate::{
     limits,
     record::{self, RecordFault, RecordLimits},
     request::{
-        Append, AppendBatch, Appended, Check, Content, CursorCommit, InitProducer, ProducerOpened, Stamp, TopicConfig,
-        TopicCreated,
+        Append, AppendBatch, Appended, AppendedBatch, Check, Content, CursorCommit, InitProducer, ProducerOpened,
+        Stamp, TopicConfig, TopicCreated,
     },
     table::{Applied, row::TopicRow},
     ticket::Reply,
@@ -268,14 +268,61 @@ pub fn append_bytes(append: &Append) -> u64 {
         Check::NextOffset { topic, .. } => ENTRY_BYTES + topic.len(),
         Check::HeldAssignment(held) => ENTRY_BYTES + held.group.len() + held.topic.len(),
     };
-    let commit = |commit: &CursorCommit| ENTRY_BYTES + commit.group.len() + commit.topic.len() + commit.metadata.len();
     let batches: usize = append.batches.iter().map(batch).sum();
     let checks: usize = append.checks.iter().map(check).sum();
-    let commits: usize = append.commits.iter().map(commit).sum();
+    let commits = commit_bytes(&append.commits);
     if cfg!(bug = "budget_uncounted") {
         return append.batches.iter().map(content_bytes).sum::<usize>() as u64;
     }
     (batches + checks + commits) as u64
+}
+
+/// What the answer to an append takes in memory, at most. **Cost**: as that of [`append_bytes`].
+pub fn answer_bytes(append: &Append) -> u64 {
+    const PART_BYTES: usize = size_of::<AppendedBatch>() + 16;
+    let batch = |batch: &AppendBatch| {
+        let (parts, indexes) = match (&batch.content, batch.partition) {
+            (Content::Plain(set), None) => {
+                let records = record::RecordSet::new(set).entries().take(limits::APPEND_RECORDS_MAX).count();
+                (records.min(limits::PARTITIONS_MAX as usize), records)
+            }
+            _ => (1, 0),
+        };
+        parts * (PART_BYTES + batch.topic.len()) + indexes * size_of::<u32>()
+    };
+    (ENTRY_BYTES + append.batches.iter().map(batch).sum::<usize>()) as u64
+}
+
+fn commit_bytes(commits: &[CursorCommit]) -> usize {
+    let one = |commit: &CursorCommit| ENTRY_BYTES + commit.group.len() + commit.topic.len() + commit.metadata.len();
+    commits.iter().map(one).sum()
+}
+
+/// What a command takes in memory until it is answered: what it takes of the budget.
+pub fn command_bytes(command: &Request) -> u64 {
+    let names = |names: &[String]| names.iter().map(|name| ENTRY_BYTES + name.len()).sum::<usize>();
+    let bytes = match command {
+        Request::Append(..) | Request::ForgetTopic(_) => 0,
+        Request::InitProducer(init, _) => init.name.as_ref().map_or(0, String::len),
+        Request::CreateTopic(name, ..) | Request::DeleteProducer(name, ..) | Request::DeleteTopic(name, ..) => {
+            name.len()
+        }
+        Request::CreateGroup(new, starts, _) => new.name.len() + names(&new.topics) + size_of_val(starts.as_slice()),
+        Request::SetCursors(set, _) => {
+            set.group.len() + set.topic.len() + set.reason.len() + set.to.len() * (size_of::<CursorMove>() * 2)
+        }
+        Request::Join(join, _) => join.group.len() + join.member.len() + join.instance.len() + join.client.len(),
+        Request::Group(GroupRequest::Delete { name, .. }, _) => name.len(),
+        Request::Group(GroupRequest::Change(change), _) => {
+            change.group.len() + change.pause_reason.len() + names(&change.add_topics)
+        }
+        Request::Group(GroupRequest::Commit(commits), _) => commit_bytes(commits),
+        Request::Group(GroupRequest::Release(release), _) => {
+            release.group.len() + size_of_val(release.held.as_slice()) + commit_bytes(&release.commits)
+        }
+        Request::Group(GroupRequest::Leave(leave), _) => leave.group.len() + leave.member.len() + leave.instance.len(),
+    };
+    (ENTRY_BYTES + bytes) as u64
 }
 
 fn content_bytes(batch: &AppendBatch) -> usize {

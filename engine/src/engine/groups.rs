@@ -24,6 +24,11 @@ impl Engine {
         found.ok_or_else(|| self.with_similar(admit::no_group(name)))
     }
 
+    /// A consumer group by its id.
+    pub fn group_of(&self, id: GroupId) -> Option<Arc<GroupRow>> {
+        self.parts.applied.read().groups.get(&id).cloned()
+    }
+
     /// Consumer groups, sorted by name, behind `after`, at most `count`.
     pub fn groups(&self, after: Option<&str>, count: usize) -> Vec<Arc<GroupRow>> {
         let applied = self.parts.applied.read();

@@ -8,6 +8,8 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
+
 use crate::{
     admit::{GroupRequest, check_name, no_group, not_found},
     error::{CursorFault, CursorPlace, CursorWhy, Difference, Refusal},
@@ -451,7 +453,8 @@ pub(super) fn judge_all(
         let now = moved.get(&(row.id, lane)).copied().unwrap_or_else(stands);
         match judge(view, row, lane, commit, now) {
             Ok(true) => {
-                let (group, next, metadata) = (row.id, commit.next, commit.metadata.clone());
+                // Copied: it lies in the whole request, which the cursor would keep.
+                let (group, next, metadata) = (row.id, commit.next, Bytes::copy_from_slice(&commit.metadata));
                 moved.insert((group, lane), next);
                 ops.push(GroupOp::Commit { group, lane, next, metadata });
             }

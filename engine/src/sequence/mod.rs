@@ -203,52 +203,58 @@ impl Sequencer {
             Request::Append(append, reply) => self.append(&append, reply, permit),
             Request::InitProducer(init, reply) => {
                 let verdict = self.look(|view| registry::init_producer(view, &init, producer));
-                self.carry_out(verdict, reply)
+                self.carry_out(verdict, reply, permit)
             }
             Request::CreateTopic(name, config, dry_run, reply) => {
                 let verdict = self.look(|view| registry::create_topic(view, &name, config, dry_run, topic, time_us));
-                self.carry_out(verdict, reply)
+                self.carry_out(verdict, reply, permit)
             }
             Request::DeleteProducer(name, epoch, reply) => {
                 let verdict = self.look(|view| registry::delete_producer(view, &name, epoch));
-                self.carry_out(verdict, reply)
+                self.carry_out(verdict, reply, permit)
             }
             Request::DeleteTopic(name, id, reply) => {
                 let verdict = self.look(|view| registry::delete_topic(view, &name, id));
-                self.carry_out(verdict, reply)
+                self.carry_out(verdict, reply, permit)
             }
             Request::ForgetTopic(id) => Some(self.frame(vec![Op::TopicForget(id)], Answer::nobody(), None)),
             Request::CreateGroup(new, starts, reply) => {
                 let verdict = self.look(|view| groups::create(view, &new, &starts, group));
-                self.carry_out(verdict, reply)
+                self.carry_out(verdict, reply, permit)
             }
             Request::SetCursors(set, reply) => {
                 let verdict = self.look(|view| groups::set_cursors(view, &set));
-                self.carry_out(verdict, reply)
+                self.carry_out(verdict, reply, permit)
             }
             Request::Join(join, reply) => {
                 let verdict = self.look(|view| groups::join(view, &join));
-                self.carry_out(verdict, reply)
+                self.carry_out(verdict, reply, permit)
             }
             Request::Group(change, reply) => {
                 let verdict = self.look(|view| groups::any(view, &change));
-                self.carry_out(verdict, reply)
+                self.carry_out(verdict, reply, permit)
             }
         }
     }
 
     /// Writes what was decided, or says it.
-    fn carry_out<T: Send + 'static>(&mut self, verdict: Verdict<T>, reply: Reply<T>) -> Option<Sequenced> {
+    fn carry_out<T: Send + 'static>(
+        &mut self,
+        verdict: Verdict<T>,
+        reply: Reply<T>,
+        permit: Option<Permit>,
+    ) -> Option<Sequenced> {
         match verdict {
             Verdict::Write(ops, answer) => match self.check_frame(&ops, Sized::RequestBytes) {
-                Ok(()) => Some(self.frame(ops, Answer::to(reply, Ok(answer)), None)),
+                Ok(()) => Some(self.frame(ops, Answer::to(reply, Ok(answer)), permit)),
                 Err(refusal) => {
+                    drop(permit);
                     reply.send(Err(refusal));
                     None
                 }
             },
             Verdict::Say(answer, rests_on) => {
-                self.follow(Pending { answer: Answer::to(reply, answer), permit: None, rests_on })
+                self.follow(Pending { answer: Answer::to(reply, answer), permit, rests_on })
             }
         }
     }

@@ -84,23 +84,27 @@ pub(super) fn init_producer(state: View<'_>, init: &InitProducer, next_id: u64) 
     let records_ahead: u64 = ahead.iter().flat_map(|ahead| &ahead.answers).map(|answer| records(answer)).sum();
     let next_sequence =
         answers().next_back().map_or(row.map_or(0, |row| row.last_sequence), |answer| answer.sequence) + 1;
-    let count = answers().count();
-    let mut room = limits::RECENT_BYTES_MAX;
-    let fits = |answer: &&Arc<AnswerRow>| {
-        room = room.saturating_sub(recent_bytes(answer));
-        room > 0
-    };
-    let newest: Vec<_> = answers().rev().take(limits::PRODUCER_WINDOW).take_while(fits).collect();
     let opened = ProducerOpened {
         name: name.clone(),
         epoch,
         next_sequence,
         accepted_records: row.map_or(0, |row| row.accepted_records) + records_ahead,
-        recent: newest.iter().rev().map(|answer| recent_append(state.applied, answer)).collect(),
-        has_older: newest.len() < count,
     };
     let idle_expiry_us = init.idle_expiry_ms * 1_000;
     Verdict::Write(vec![Op::ProducerOpen(ProducerOpenOp { producer: id, epoch, idle_expiry_us, name })], opened)
+}
+
+/// The newest answers of a producer, oldest first: those that fit an answer to its registration. The flag: there are
+/// older ones.
+pub(crate) fn newest_appends(applied: &Applied, row: &ProducerRow) -> (Vec<RecentAppend>, bool) {
+    let mut room = limits::RECENT_BYTES_MAX;
+    let fits = |answer: &&Arc<AnswerRow>| {
+        room = room.saturating_sub(recent_bytes(answer));
+        room > 0
+    };
+    let newest: Vec<_> = row.answers.iter().rev().take(limits::PRODUCER_WINDOW).take_while(fits).collect();
+    let has_older = newest.len() < row.answers.len();
+    (newest.into_iter().rev().map(|answer| recent_append(applied, answer)).collect(), has_older)
 }
 
 fn check_init(init: &InitProducer) -> Result<(), Refusal> {

@@ -2,7 +2,8 @@
 //! nothing: the layer above makes room for a message when all of it is there.
 //!
 //! A message is a byte (compressed or not), its length in four, and its bytes. What is held of one that is not whole
-//! yet has room in a budget over all connections; what makes no progress for a while ends.
+//! yet has room in a budget over all connections; what makes no progress for a while ends. A request of one message is
+//! whole when its client has said that it ends: the layer above waits for that, and would keep the message meanwhile.
 
 use std::{
     collections::VecDeque,
@@ -40,8 +41,9 @@ pub(crate) struct Inbound<B = Incoming> {
     inner: B,
     parts: Parts,
     room: Undecoded,
-    /// The first message of a call that has one alone is waited for as long as any; others may come late.
-    expects: bool,
+    /// The client may send messages whenever it likes. Of all others one is expected, and the end behind it.
+    is_stream: bool,
+    has_ended: bool,
     timer: Option<Pin<Box<Sleep>>>,
     /// Ends the body, behind what is whole.
     fault: Option<Status>,
@@ -69,11 +71,23 @@ impl<B> Inbound<B> {
             inner,
             parts: Parts::default(),
             room: connection.undecoded(),
-            expects: !is_stream,
+            is_stream,
+            has_ended: false,
             timer: None,
             fault: None,
             since: Instant::now(),
         }
+    }
+
+    /// Whether what is whole may be handed on.
+    fn is_handed_on(&self) -> bool {
+        self.is_stream || self.has_ended
+    }
+
+    /// No more comes.
+    fn end(&mut self) {
+        self.has_ended = true;
+        self.room.give_back();
     }
 
     /// Takes in a piece; what it makes whole can be handed on.
@@ -84,13 +98,14 @@ impl<B> Inbound<B> {
         let bytes = piece.len();
         let (is_whole, beyond) = self.parts.push(piece);
         self.fault = beyond.map(|length| too_large(length).status());
-        if is_whole {
-            self.expects = false;
+        let is_handed_on = is_whole && self.is_handed_on();
+        if is_handed_on {
             self.room.give_back();
         }
         // What begins the next message has its room anew.
-        let taken = if is_whole { self.parts.held_bytes() } else { bytes };
-        if self.fault.is_none() && self.parts.is_on_its_way() && !self.room.take(taken) {
+        let taken = if is_handed_on { self.parts.held_bytes() } else { bytes };
+        let is_held = !self.is_handed_on() || self.parts.is_on_its_way();
+        if self.fault.is_none() && is_held && !self.room.take(taken) {
             self.fault = Some(no_room().status());
         }
         self.timer = None;
@@ -98,7 +113,7 @@ impl<B> Inbound<B> {
 
     /// Whether the message on its way has had its time.
     fn is_late(&mut self, context: &mut Context<'_>) -> bool {
-        if !self.parts.is_on_its_way() && !self.expects {
+        if !self.parts.is_on_its_way() && self.is_handed_on() {
             return false;
         }
         let since = self.since;
@@ -196,7 +211,9 @@ where
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         loop {
-            if let Some(piece) = self.parts.whole.pop_front() {
+            if self.is_handed_on()
+                && let Some(piece) = self.parts.whole.pop_front()
+            {
                 if piece.has_remaining() {
                     return Poll::Ready(Some(Ok(Frame::data(piece))));
                 }
@@ -208,13 +225,19 @@ where
             match Pin::new(&mut self.inner).poll_frame(context) {
                 Poll::Pending if self.is_late(context) => return Poll::Ready(Some(Err(late()))),
                 Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) if !self.has_ended => self.end(),
                 Poll::Ready(None) if self.parts.is_on_its_way() => {
                     return Poll::Ready(Some(Err(Status::internal("the message ends before its length"))));
                 }
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(Status::from_error(Box::new(error))))),
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(piece) => self.take(piece),
+                    Ok(piece) => {
+                        if self.inner.is_end_stream() {
+                            self.end();
+                        }
+                        self.take(piece);
+                    }
                     Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
                 },
             }
@@ -280,6 +303,27 @@ mod tests {
         feed.send(message(100).into()).await.expect("it is taken");
         next(&mut stream).await.expect("a message").expect("whole");
         assert!(timeout(WHOLE_WITHIN * 100, next(&mut stream)).await.is_err(), "and quiet again");
+    }
+
+    /// The layer above would decode it, and wait for the end with all that came of it.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_of_one_message_is_held_and_counted_until_it_has_ended() {
+        let all = Connections::new(1);
+        let connection = all.open().expect("there is room");
+        let (feed, pieces) = mpsc::channel(8);
+        let mut body = Inbound::new(Fed(pieces), &connection, false);
+        feed.send(message(1_000).into()).await.expect("it is taken");
+        ends_late(&mut body, IDLE).await;
+        assert_eq!(all.used().undecoded_bytes, 1_005);
+        drop(body);
+        let (feed, pieces) = mpsc::channel(8);
+        let mut body = Inbound::new(Fed(pieces), &connection, false);
+        feed.send(message(1_000).into()).await.expect("it is taken");
+        drop(feed);
+        let frame = next(&mut body).await.expect("a frame").expect("whole");
+        assert_eq!(frame.into_data().expect("data").len(), 1_005);
+        assert_eq!(all.used().undecoded_bytes, 0);
+        assert!(next(&mut body).await.is_none());
     }
 
     #[tokio::test(start_paused = true)]

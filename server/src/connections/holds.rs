@@ -7,10 +7,17 @@ use std::{
 
 use parking_lot::Mutex;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::{
-    Connection, Connections, OVERDUE, UNDECODED_BYTES_MAX, UNDECODED_BYTES_OWN, UNREAD_BYTES_SMALL, add, is_over,
-    take_back,
+    Connection, Connections, OUTCOME_BYTES_MAX, OUTCOME_BYTES_OWN, OVERDUE, UNDECODED_BYTES_MAX, UNDECODED_BYTES_OWN,
+    UNREAD_BYTES_SMALL,
+    connection::{add, take_back},
+    is_over,
 };
+
+/// The age of what a stream is owed begins anew with each outcome that it takes, at most this often.
+const TAKEN_EVERY_MS: u64 = 1_000;
 
 /// When each of the things began that a connection holds.
 #[derive(Default)]
@@ -53,6 +60,96 @@ impl Drop for OpenStream {
         all.streams.fetch_sub(1, Ordering::Relaxed);
         connection.unused_since.store(all.now_ms(), Ordering::Relaxed);
         connection.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A turn for a long answer, until it is encoded and counted.
+pub struct Turn {
+    pub(super) _own: Option<OwnedSemaphorePermit>,
+    pub(super) _all: Option<OwnedSemaphorePermit>,
+}
+
+/// A call whose request is large waits for a turn, until this is dropped.
+pub struct LargeWaits {
+    connection: Arc<Connection>,
+    /// So many wait with it, of the connection and of all.
+    pub(super) own: usize,
+    pub(super) all: usize,
+}
+
+impl LargeWaits {
+    pub(super) fn new(connection: Arc<Connection>) -> Self {
+        let own = connection.large_waits.fetch_add(1, Ordering::SeqCst) + 1;
+        let all = connection.all.large_waits.fetch_add(1, Ordering::SeqCst) + 1;
+        Self { connection, own, all }
+    }
+}
+
+impl Drop for LargeWaits {
+    fn drop(&mut self) {
+        self.connection.large_waits.fetch_sub(1, Ordering::SeqCst);
+        self.connection.all.large_waits.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Bytes of outcomes that a stream of appends owes its client.
+pub struct Outcomes {
+    pub(super) bytes: u64,
+    /// The number of its age, and when that began.
+    pub(super) since: Option<(u64, u64)>,
+    pub(super) connection: Arc<Connection>,
+}
+
+impl Outcomes {
+    /// Takes room for one more; false when there is none.
+    pub fn take(&mut self, bytes: usize) -> bool {
+        let (bytes, own, all) = (bytes as u64, &self.connection.outcomes, &self.connection.all.outcomes);
+        let has_room = own.load(Ordering::Relaxed) + bytes <= OUTCOME_BYTES_OWN
+            || all.load(Ordering::Relaxed) + bytes <= OUTCOME_BYTES_MAX;
+        if has_room {
+            add(own, all, OUTCOME_BYTES_OWN, bytes);
+            self.bytes += bytes;
+            if self.since.is_none() {
+                self.begin();
+            }
+        } else {
+            let message = || format!("{OUTCOME_BYTES_MAX} bytes of outcomes are owed to clients");
+            self.connection.all.log.warn("appends refused", message);
+        }
+        has_room
+    }
+
+    /// Gives back the room of one that was taken.
+    pub fn give_back(&mut self, bytes: usize) {
+        let (bytes, own, all) = (bytes as u64, &self.connection.outcomes, &self.connection.all.outcomes);
+        take_back(own, all, OUTCOME_BYTES_OWN, bytes);
+        self.bytes -= bytes;
+        let is_old =
+            |(_, since)| self.bytes == 0 || self.connection.all.now_ms().saturating_sub(since) >= TAKEN_EVERY_MS;
+        if self.since.is_some_and(is_old) {
+            self.end();
+            if self.bytes > 0 {
+                self.begin();
+            }
+        }
+    }
+
+    fn begin(&mut self) {
+        let now_ms = self.connection.all.now_ms();
+        self.since = Some((self.connection.outcomes_since.begin(now_ms), now_ms));
+    }
+
+    fn end(&mut self) {
+        if let Some((number, _)) = self.since.take() {
+            self.connection.outcomes_since.end(number);
+        }
+    }
+}
+
+impl Drop for Outcomes {
+    fn drop(&mut self) {
+        take_back(&self.connection.outcomes, &self.connection.all.outcomes, OUTCOME_BYTES_OWN, self.bytes);
+        self.end();
     }
 }
 

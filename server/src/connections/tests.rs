@@ -205,3 +205,88 @@ async fn a_small_response_waits_for_its_own_connection_alone() {
     drop(before);
     tokio::time::timeout(STALLED, waits).await.expect("it is small").expect("there is room");
 }
+
+/// Whoever has many calls waits with a few of them: the calls of others come between.
+#[tokio::test]
+async fn a_connection_waits_with_a_few_of_its_calls_for_all_turns() {
+    let all = Connections::new(8);
+    let (hostile, good) = (all.open().expect("room"), all.open().expect("room"));
+    let mut held = Vec::new();
+    for _ in 0..TURNS_OWN {
+        held.push(hostile.turn().await);
+    }
+    let waits = tokio::spawn({
+        let hostile = hostile.clone();
+        async move { hostile.turn().await }
+    });
+    tokio::task::yield_now().await;
+    assert!(!waits.is_finished());
+    let turn = good.turn().await;
+    assert_eq!(all.used().turns, TURNS_OWN + 1);
+    held.clear();
+    let last = waits.await.expect("it has its turn");
+    drop((turn, last));
+    assert_eq!(all.used().turns, 0);
+}
+
+#[test]
+fn an_answer_without_room_is_refused_unless_it_is_small() {
+    let all = Connections::new(8);
+    let (hostile, good) = (all.open().expect("room"), all.open().expect("room"));
+    let held: Vec<_> = (0..32).map(|_| hostile.answer(1 << 20).expect("there is room")).collect();
+    assert_eq!(hostile.answer(1 << 20).err(), Some(Full::OwnResponses));
+    assert!(hostile.answer(ANSWER_BYTES_SMALL).is_ok());
+    let others = good.unread(33 << 20);
+    let third = all.open().expect("room");
+    assert_eq!(third.check_page(), Ok(()));
+    assert_eq!(third.answer(100 << 10).err(), Some(Full::Responses));
+    assert_eq!(third.check_page(), Err(Full::Responses), "the next one would have no room either");
+    assert!(third.answer(60 << 10).is_ok(), "each may hold little");
+    assert_eq!(third.check_page(), Ok(()));
+    drop((held, others));
+    assert_eq!(all.used().unread_bytes, 0);
+}
+
+/// Outcomes lie where they are until a client takes them, however many partitions an append went to.
+#[tokio::test(start_paused = true)]
+async fn outcomes_that_nobody_takes_have_a_budget_and_cost_the_connection_when_others_need_it() {
+    let all = Connections::new(8);
+    tokio::spawn(all.clone().watch());
+    let (hostile, slow, good) = (all.open().expect("room"), all.open().expect("room"), all.open().expect("room"));
+    let (mut stuck, mut taken) = (hostile.outcomes(), slow.outcomes());
+    assert!(taken.take(1 << 20));
+    while stuck.take(1 << 10) {}
+    assert!(all.used().outcome_bytes <= OUTCOME_BYTES_MAX + 2 * OUTCOME_BYTES_OWN);
+    let mut small = good.outcomes();
+    assert!(small.take(60 << 10) && !small.take(60 << 10), "each has its share");
+    let reading = tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(OVERDUE / 3);
+        loop {
+            ticks.tick().await;
+            taken.give_back(1);
+        }
+    });
+    hostile.cut().cancelled().await;
+    assert!(!slow.cut().is_cancelled() && !good.cut().is_cancelled());
+    reading.abort();
+    let _ended = reading.await;
+    drop((stuck, small));
+    assert_eq!(all.used().outcome_bytes, 0);
+}
+
+/// Names of a thousand groups are much to wait with.
+#[test]
+fn only_so_many_large_requests_wait_and_one_of_each_connection_always_may() {
+    let all = Connections::new(64);
+    let many: Vec<_> = (0..17).map(|_| all.open().expect("room")).collect();
+    let mut waits = Vec::new();
+    for connection in &many {
+        let own: Vec<_> = (0..).map_while(|_| connection.large_waits().ok()).collect();
+        assert!(own.len() == LARGE_WAITS_OWN || waits.len() >= LARGE_WAITS_MAX, "{}", own.len());
+        waits.extend(own);
+    }
+    assert_eq!(waits.len(), LARGE_WAITS_MAX + 1, "one of the last connection");
+    assert_eq!(many[16].large_waits().err(), Some(Full::LargeWaits));
+    drop(waits);
+    assert_eq!(all.used().large_waits, 0);
+}

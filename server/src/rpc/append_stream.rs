@@ -20,11 +20,11 @@ use tillroll_engine::{
     request::{Append, Appended},
     ticket::Ticket,
 };
-use tillroll_proto::raw::AppendStreamRequest;
 use tillroll_proto::v1::{
     self, AppendOutcome, AppendStreamOpened, AppendStreamResponse, append_outcome::Result as Outcome,
     append_stream_response::Event,
 };
+use tillroll_proto::{raw::AppendStreamRequest, reason::key};
 use tokio::time::{Instant, Sleep};
 use tokio_util::{
     sync::{CancellationToken, WaitForCancellationFutureOwned},
@@ -34,7 +34,8 @@ use tonic::{Status, Streaming};
 
 use super::{HEARTBEAT_MS, STREAM_APPENDS_MAX, STREAM_BYTES_MAX, deadline};
 use crate::{
-    refusal::{Facts, bad_field, of_answer, of_transport, stopping},
+    connections::{self, Connection},
+    refusal::{Facts, bad_field, of_answer, of_transport, stopping, table},
     wire,
 };
 
@@ -42,6 +43,8 @@ use crate::{
 struct Unanswered {
     append_id: u64,
     bytes: usize,
+    /// What it has of the stream's room for outcomes.
+    outcome_bytes: usize,
     answer: Answer,
 }
 
@@ -111,6 +114,8 @@ pub struct Outcomes {
     requests: Streaming<AppendStreamRequest>,
     unanswered: VecDeque<Unanswered>,
     bytes: usize,
+    /// For the outcomes of those, which lie here until the client takes them.
+    room: Option<connections::Outcomes>,
     last_id: Option<u64>,
     is_opened: bool,
     /// No more requests: half-closed by the client, or the server stops.
@@ -128,6 +133,7 @@ impl Outcomes {
         engine: Engine,
         requests: Streaming<AppendStreamRequest>,
         deadline: Option<Instant>,
+        connection: Option<Arc<Connection>>,
         stop: CancellationToken,
     ) -> Self {
         Self {
@@ -135,6 +141,7 @@ impl Outcomes {
             requests,
             unanswered: VecDeque::new(),
             bytes: 0,
+            room: connection.map(|connection| connection.outcomes()),
             last_id: None,
             is_opened: false,
             is_closed: false,
@@ -178,14 +185,22 @@ impl Outcomes {
 
     /// Takes back what the log has not taken up, the last one first: what is written of a stream has no gap.
     fn withdraw(&mut self) {
-        while self.unanswered.pop_back().is_some() {}
+        while let Some(last) = self.unanswered.pop_back() {
+            self.forget(last.bytes, last.outcome_bytes);
+        }
+    }
+
+    fn forget(&mut self, bytes: usize, outcome_bytes: usize) {
+        self.bytes -= bytes;
+        if let Some(room) = &mut self.room {
+            room.give_back(outcome_bytes);
+        }
     }
 
     /// The deadline has passed: what the log has taken up stands, the client hears no more of it.
     fn give_up(&mut self) -> Status {
         self.deadline = None;
         self.withdraw();
-        self.bytes = 0;
         self.is_closed = true;
         self.failure = None;
         deadline::exceeded()
@@ -202,7 +217,13 @@ impl Outcomes {
         // It is decoded here, so that a bad one is an outcome and does not end the stream.
         let append = wire::received(append);
         let bytes = append.as_ref().map_or(0, append_bytes);
+        let mut outcome_bytes = append.as_ref().map_or(0, outcome_bytes);
+        let has_room = self.room.as_mut().is_none_or(|room| room.take(outcome_bytes));
         let answer = match append {
+            Ok(_) if !has_room => {
+                outcome_bytes = 0;
+                Answer::Refused(no_room())
+            }
             Ok(append) => {
                 let mut entering = Box::pin(enter(self.engine.clone(), append));
                 match entering.as_mut().poll(context) {
@@ -213,7 +234,7 @@ impl Outcomes {
             Err(facts) => Answer::Refused(facts),
         };
         self.bytes += bytes;
-        self.unanswered.push_back(Unanswered { append_id, bytes, answer });
+        self.unanswered.push_back(Unanswered { append_id, bytes, outcome_bytes, answer });
     }
 
     /// The next outcome in order, when it is there.
@@ -229,8 +250,9 @@ impl Outcomes {
             },
         };
         let outcome = AppendOutcome { append_id: first.append_id, result: Some(result) };
-        self.bytes -= first.bytes;
+        let (bytes, outcome_bytes) = (first.bytes, first.outcome_bytes);
         self.unanswered.pop_front();
+        self.forget(bytes, outcome_bytes);
         Some(response(Event::Outcome(outcome)))
     }
 }
@@ -248,6 +270,16 @@ async fn enter(engine: Engine, append: Append) -> Ticket<Appended> {
 
 fn append_bytes(append: &Append) -> usize {
     usize::try_from(tillroll_engine::admit::append_bytes(append)).unwrap_or(usize::MAX)
+}
+
+fn outcome_bytes(append: &Append) -> usize {
+    usize::try_from(tillroll_engine::admit::answer_bytes(append)).unwrap_or(usize::MAX)
+}
+
+fn no_room() -> Facts {
+    let limit = connections::OUTCOME_BYTES_MAX;
+    let message = format!("outcomes that are not taken yet may come to {limit} bytes; read those that are there");
+    Facts::new(&table::TOO_MANY_IN_FLIGHT, message).with(key::LIMIT, limit)
 }
 
 fn heartbeat() -> Duration {

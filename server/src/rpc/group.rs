@@ -1,23 +1,29 @@
 //! `GroupService`: consumer groups, their cursors, and where they stand.
 
+use std::sync::Arc;
+
 use tillroll_engine::{
     engine::Engine,
     error::Refusal,
     group::{BelowHead, GroupChange, GroupConfig, Mode, NewGroup, Rule, SetCursors},
-    id::{Lane, Partition},
+    id::{GroupId, Lane, Partition},
     limits,
-    request::Start,
+    request::{CursorCommit, Start},
+    table::group::GroupRow,
 };
 use tillroll_proto::{raw::group_service_server::GroupService, v1};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    blocking,
+    InTurn, connection_of,
     consume::{self, Seats, Stall},
+    in_turn, large_waits, page_in_turn,
     responses::Responses,
 };
 use crate::{
+    calls::{too_many, unknown},
+    connections::Connection,
     refusal::{Facts, bad_field, of_answer, of_fault, of_refusal, required},
     wire,
 };
@@ -25,6 +31,8 @@ use crate::{
 mod explain;
 mod page;
 
+/// So many cursor commits wait for their answer in little memory.
+const COMMITS_SMALL: usize = 64;
 /// What is kept of a client's name for itself.
 const CLIENT_BYTES_MAX: usize = 256;
 
@@ -43,10 +51,9 @@ impl Groups {
     }
 
     /// A group as it stands. How far behind it is may be looked up on the disk.
-    async fn described(&self, name: &str) -> Result<v1::Group, Status> {
-        let row = self.engine.group(name).map_err(|refusal| of_refusal(&refusal).status())?;
+    async fn described(&self, connection: Option<Arc<Connection>>, name: String) -> Result<InTurn<v1::Group>, Facts> {
         let engine = self.engine.clone();
-        Ok(blocking(move || page::whole(&engine, &row)).await?)
+        in_turn(connection, move || Ok(page::whole(&engine, &*row(&engine, &name)?))).await
     }
 
     async fn answered<T>(&self, answer: impl Future<Output = Result<T, Refusal>>) -> Result<T, Status> {
@@ -60,49 +67,56 @@ impl GroupService for Groups {
         &self,
         request: Request<v1::CreateGroupRequest>,
     ) -> Result<Response<v1::CreateGroupResponse>, Status> {
+        let connection = connection_of(&request);
         let v1::CreateGroupRequest { name, config } = request.into_inner();
         let new = new_group(name.clone(), config)?;
         let engine = self.engine.clone();
         // A start by time is looked up in segments.
-        let ticket = blocking(move || engine.create_group(new)).await?;
+        let waits = large_waits(connection.as_ref()).map_err(too_many)?;
+        let ticket = in_turn(connection.clone(), move || Ok(engine.create_group(new))).await?.answer;
+        drop(waits);
         let (_, created) = self.answered(ticket).await?;
-        Ok(Response::new(v1::CreateGroupResponse { group: Some(self.described(&name).await?), created }))
+        let group = self.described(connection, name).await?;
+        Ok(group.response(|group| v1::CreateGroupResponse { group: Some(group), created }))
     }
 
     async fn get_group(&self, request: Request<v1::GetGroupRequest>) -> Result<Response<v1::GetGroupResponse>, Status> {
-        let group = self.described(&request.into_inner().name).await?;
-        Ok(Response::new(v1::GetGroupResponse { group: Some(group) }))
+        let group = self.described(connection_of(&request), request.into_inner().name).await?;
+        Ok(group.response(|group| v1::GetGroupResponse { group: Some(group) }))
     }
 
     async fn list_groups(
         &self,
         request: Request<v1::ListGroupsRequest>,
     ) -> Result<Response<v1::ListGroupsResponse>, Status> {
+        let connection = connection_of(&request);
         let v1::ListGroupsRequest { page_size, page_token, topic } = request.into_inner();
         let size = super::topic::page_size(page_size)?;
         let after = (!page_token.is_empty()).then_some(page_token);
         let engine = self.engine.clone();
-        let page = blocking(move || page::of_groups(&engine, &topic, after.as_deref(), size));
-        Ok(Response::new(page.await?))
+        let page = page_in_turn(connection, move || Ok(page::of_groups(&engine, &topic, after.as_deref(), size)));
+        Ok(page.await?.response(|page| page))
     }
 
     async fn list_cursors(
         &self,
         request: Request<v1::ListCursorsRequest>,
     ) -> Result<Response<v1::ListCursorsResponse>, Status> {
+        let connection = connection_of(&request);
         let v1::ListCursorsRequest { group, page_size, page_token } = request.into_inner();
         let size = super::topic::page_size(page_size)?;
-        let row = self.engine.group(&group).map_err(|refusal| of_refusal(&refusal).status())?;
         let after = page::token(&page_token)?;
         let engine = self.engine.clone();
-        let page = blocking(move || page::of_cursors(&engine, &row, after, size));
-        Ok(Response::new(page.await?))
+        let page =
+            page_in_turn(connection, move || Ok(page::of_cursors(&engine, &*row(&engine, &group)?, after, size)));
+        Ok(page.await?.response(|page| page))
     }
 
     async fn update_group(
         &self,
         request: Request<v1::UpdateGroupRequest>,
     ) -> Result<Response<v1::UpdateGroupResponse>, Status> {
+        let connection = connection_of(&request);
         let request = request.into_inner();
         let version = match request.etag.as_str() {
             "" => None,
@@ -118,7 +132,8 @@ impl GroupService for Groups {
             add_topics: request.add_topics,
         };
         self.answered(self.engine.change_group(change)).await?;
-        Ok(Response::new(v1::UpdateGroupResponse { group: Some(self.described(&request.name).await?) }))
+        let group = self.described(connection, request.name).await?;
+        Ok(group.response(|group| v1::UpdateGroupResponse { group: Some(group) }))
     }
 
     async fn delete_group(
@@ -134,9 +149,12 @@ impl GroupService for Groups {
         &self,
         request: Request<v1::SetCursorsRequest>,
     ) -> Result<Response<v1::SetCursorsResponse>, Status> {
+        let connection = connection_of(&request);
         let mut request = request.into_inner();
         let (engine, to) = (self.engine.clone(), wire::start(request.to.take(), "to")?);
-        let set = blocking(move || set_cursors(&engine, request, to)).await??;
+        let waits = large_waits(connection.as_ref()).map_err(too_many)?;
+        let set = in_turn(connection, move || set_cursors(&engine, request, to)).await?.answer;
+        drop(waits);
         let moves = self.answered(self.engine.set_cursors(set)).await?;
         let moves = moves.into_iter().map(|made| v1::CursorMove {
             partition: made.partition.0,
@@ -152,32 +170,35 @@ impl GroupService for Groups {
         &self,
         request: Request<v1::CommitCursorsRequest>,
     ) -> Result<Response<v1::CommitCursorsResponse>, Status> {
+        let connection = connection_of(&request);
         let commits: Vec<_> = request.into_inner().commits.into_iter().map(wire::cursor_commit).collect();
         if commits.is_empty() {
             return Err(required("commits", "commits has nothing to commit").status());
         }
-        let moved: Vec<_> = commits.iter().map(|one| (one.group.clone(), one.topic.clone(), one.partition)).collect();
+        let moved = moved(&self.engine, &commits);
         self.answered(self.engine.commit_cursors(commits)).await?;
         let engine = self.engine.clone();
-        let cursors = blocking(move || {
-            let one = |(name, topic, partition): &(String, String, Partition)| {
-                let row = engine.group(name).ok()?;
-                let lane = Lane { topic: row.topic(topic)?, partition: *partition };
-                Some(page::cursor(&engine, topic, lane, row.cursors.get(&lane)?))
+        let is_large = moved.len() > COMMITS_SMALL;
+        let _waits = is_large.then(|| large_waits(connection.as_ref())).transpose().map_err(unknown)?;
+        let cursors = in_turn(connection, move || {
+            let one = |&(id, lane): &(GroupId, Lane)| {
+                let row = engine.group_of(id)?;
+                Some(page::cursor(&engine, page::name_of(&row, lane), lane, row.cursors.get(&lane)?))
             };
-            moved.iter().filter_map(one).collect()
+            Ok(moved.iter().filter_map(one).collect())
         });
-        Ok(Response::new(v1::CommitCursorsResponse { cursors: cursors.await? }))
+        Ok(cursors.await?.response(|cursors| v1::CommitCursorsResponse { cursors }))
     }
 
     async fn explain_group(
         &self,
         request: Request<v1::ExplainGroupRequest>,
     ) -> Result<Response<v1::ExplainGroupResponse>, Status> {
-        let row = self.engine.group(&request.into_inner().group).map_err(|refusal| of_refusal(&refusal).status())?;
-        let (engine, seats) = (self.engine.clone(), self.seats.clone());
+        let (engine, seats, connection) = (self.engine.clone(), self.seats.clone(), connection_of(&request));
+        let name = request.into_inner().group;
         // Where no member reads, a look into the log may have to go to the disk.
-        let explained = blocking(move || {
+        let explained = in_turn(connection, move || {
+            let row = row(&engine, &name)?;
             let extent = |lane| engine.extent(lane).unwrap_or_default();
             let view = |member: &str| {
                 let known = row.members.get(member)?;
@@ -185,9 +206,9 @@ impl GroupService for Groups {
             };
             let probe = |lane, from| engine.read(lane, from, 1).err().map(|fault| Stall::from(&of_fault(&fault)));
             let now_us = engine.env().wall_us();
-            explain::explain(&explain::Look { row: &row, now_us, extent: &extent, view: &view, probe: &probe })
+            Ok(explain::explain(&explain::Look { row: &row, now_us, extent: &extent, view: &view, probe: &probe }))
         });
-        Ok(Response::new(explained.await?))
+        Ok(explained.await?.response(|explained| explained))
     }
 
     type ConsumeStream = Responses<v1::ConsumeResponse>;
@@ -197,10 +218,23 @@ impl GroupService for Groups {
         request: Request<Streaming<v1::ConsumeRequest>>,
     ) -> Result<Response<Self::ConsumeStream>, Status> {
         let (client, stop) = (client_of(&request), self.stop.clone());
-        let who = consume::Caller { client, connection: request.extensions().get().cloned() };
+        let who = consume::Caller { client, connection: connection_of(&request) };
         let stream = consume::open(self.engine.clone(), self.seats.clone(), request.into_inner(), who, stop);
         Ok(Response::new(stream))
     }
+}
+
+/// The cursors that are committed, small: they wait for the commit. Where one is not there, all are refused.
+fn moved(engine: &Engine, commits: &[CursorCommit]) -> Vec<(GroupId, Lane)> {
+    let one = |commit: &CursorCommit| {
+        let row = engine.group(&commit.group).ok()?;
+        Some((row.id, Lane { topic: row.topic(&commit.topic)?, partition: commit.partition }))
+    };
+    commits.iter().map_while(one).collect()
+}
+
+fn row(engine: &Engine, name: &str) -> Result<Arc<GroupRow>, Facts> {
+    engine.group(name).map_err(|refusal| of_refusal(&refusal))
 }
 
 /// What a client says of itself, and where it is.

@@ -17,7 +17,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
+    calls::too_many,
     channel,
+    connections::{Connection, Full, LargeWaits, Turn},
     refusal::{Facts, gave_up, of_answer, of_refusal, stopping, table},
     wire,
 };
@@ -95,13 +97,19 @@ impl LogService for Log {
         &self,
         request: Request<v1::InitProducerRequest>,
     ) -> Result<Response<v1::InitProducerResponse>, Status> {
+        let connection = connection_of(&request);
         let request = request.into_inner();
         let name = (!request.producer_id.is_empty()).then(|| request.producer_id.clone());
         let v1::InitProducerRequest { idle_expiry_ms, expected_epoch, .. } = request;
         let init = InitProducer { name, idle_expiry_ms, expected_epoch };
         let opened =
             self.engine.init_producer(init).await.map_err(|refusal| of_answer(&self.engine, refusal).status())?;
-        Ok(Response::new(wire::producer(opened)))
+        let engine = self.engine.clone();
+        let answered = in_turn(connection, move || {
+            let newest = engine.newest_appends(&opened.name, opened.epoch);
+            Ok(wire::producer(opened, newest.map_err(|refusal| of_refusal(&refusal))?))
+        });
+        Ok(answered.await?.response(|answer| answer))
     }
 
     async fn list_producers(
@@ -123,12 +131,16 @@ impl LogService for Log {
         &self,
         request: Request<v1::ListProducerAppendsRequest>,
     ) -> Result<Response<v1::ListProducerAppendsResponse>, Status> {
+        let (engine, connection) = (self.engine.clone(), connection_of(&request));
         let v1::ListProducerAppendsRequest { producer_id, after } = request.into_inner();
-        let page = self.engine.producer_appends(&producer_id, after, limits::RECENT_BYTES_MAX);
-        let (appends, has_more) = page.map_err(|refusal| of_refusal(&refusal).status())?;
-        let next_after = appends.last().filter(|_| has_more).map_or(0, |last| last.sequence);
-        let appends = appends.into_iter().map(wire::producer_append).collect();
-        Ok(Response::new(v1::ListProducerAppendsResponse { appends, next_after }))
+        let page = page_in_turn(connection, move || {
+            let page = engine.producer_appends(&producer_id, after, limits::RECENT_BYTES_MAX);
+            let (appends, has_more) = page.map_err(|refusal| of_refusal(&refusal))?;
+            let next_after = appends.last().filter(|_| has_more).map_or(0, |last| last.sequence);
+            let appends = appends.into_iter().map(wire::producer_append).collect();
+            Ok(v1::ListProducerAppendsResponse { appends, next_after })
+        });
+        Ok(page.await?.response(|page| page))
     }
 
     async fn delete_producer(
@@ -164,7 +176,8 @@ impl LogService for Log {
     ) -> Result<Response<Self::AppendStreamStream>, Status> {
         let deadline = deadline::of(request.metadata());
         let (engine, stop) = (self.engine.clone(), self.stop.clone());
-        let outcomes = append_stream::Outcomes::new(engine, request.into_inner(), deadline, stop);
+        let connection = connection_of(&request);
+        let outcomes = append_stream::Outcomes::new(engine, request.into_inner(), deadline, connection, stop);
         Ok(Response::new(outcomes))
     }
 
@@ -172,7 +185,7 @@ impl LogService for Log {
 
     async fn read(&self, request: Request<v1::ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
         let deadline = deadline::of(request.metadata());
-        let connection = request.extensions().get().cloned();
+        let connection = connection_of(&request);
         let stream =
             read::open(self.engine.clone(), request.into_inner(), deadline, connection, self.stop.clone()).await?;
         Ok(Response::new(stream))
@@ -188,6 +201,55 @@ fn last_entry(now: Instant, deadline: Instant) -> Instant {
 fn queue_too_long() -> Facts {
     let message = "appends wait for room longer than this one's deadline allows; nothing of it was written, try again";
     Facts::new(&table::TOO_MANY_IN_FLIGHT, message)
+}
+
+/// The connection over which a request came.
+fn connection_of<T>(request: &Request<T>) -> Option<Arc<Connection>> {
+    request.extensions().get().cloned()
+}
+
+/// An answer that was put together in a turn, which lasts until it is encoded.
+struct InTurn<T> {
+    answer: T,
+    turn: Option<Arc<Turn>>,
+}
+
+impl<T> InTurn<T> {
+    fn response<U>(self, response: impl FnOnce(T) -> U) -> Response<U> {
+        let mut response = Response::new(response(self.answer));
+        if let Some(turn) = self.turn {
+            response.extensions_mut().insert(turn);
+        }
+        response
+    }
+}
+
+/// Puts a long answer together, or looks up what may have to be read from the disk. Only so many are on their way at a
+/// time, also of clients that have gone: what runs already runs to its end.
+async fn in_turn<T: Send + 'static>(
+    connection: Option<Arc<Connection>>,
+    work: impl FnOnce() -> Result<T, Facts> + Send + 'static,
+) -> Result<InTurn<T>, Facts> {
+    let turn = match connection {
+        Some(connection) => Some(Arc::new(connection.turn().await)),
+        None => None,
+    };
+    blocking(move || work().map(|answer| InTurn { answer, turn })).await?
+}
+
+/// The same of a page. There may be no room for it, which shows before it is put together.
+async fn page_in_turn<T: Send + 'static>(
+    connection: Option<Arc<Connection>>,
+    work: impl FnOnce() -> Result<T, Facts> + Send + 'static,
+) -> Result<InTurn<T>, Facts> {
+    let own = connection.clone();
+    in_turn(connection, move || own.map_or(Ok(()), |own| own.check_page().map_err(too_many)).and_then(|()| work()))
+        .await
+}
+
+/// A place among the requests that are large and wait for a turn, where there is one.
+fn large_waits(connection: Option<&Arc<Connection>>) -> Result<Option<LargeWaits>, Full> {
+    connection.map(Connection::large_waits).transpose()
 }
 
 /// Runs what may block on the disk on a thread that may. A panic there is an answer like any other.

@@ -15,15 +15,20 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     connections::{
-        Connections, STREAMS_MAX, STREAMS_OWN, UNDECODED_BYTES_MAX, UNDECODED_BYTES_OWN, UNREAD_BYTES_MAX,
-        UNREAD_BYTES_SMALL, Use, window_bytes,
+        Connections, LARGE_WAITS_MAX, OUTCOME_BYTES_MAX, OUTCOME_BYTES_OWN, STREAMS_MAX, STREAMS_OWN, TURNS_MAX,
+        UNDECODED_BYTES_MAX, UNDECODED_BYTES_OWN, UNREAD_BYTES_MAX, UNREAD_BYTES_SMALL, Use, window_bytes,
     },
     notices::TARGET,
     refusal::of_refusal,
 };
 
-/// Bytes of memory of a call that is not over: its task and what it remembers.
+/// Bytes of memory of a call that is not over: its task, what it remembers, and a small answer.
 const CALL_BYTES: u64 = 16 << 10;
+
+/// Bytes of a long answer on its way: as it is put together, as it is encoded, and as it is sent.
+const LONG_ANSWER_BYTES: u64 = 8 << 20;
+/// Bytes of a large request that waits for its turn.
+const WAITS_BYTES: u64 = 48 << 10;
 
 /// `OperatorService`.
 #[derive(Clone)]
@@ -114,14 +119,20 @@ fn budgets(status: &request::Status, used: &Use) -> Vec<v1::MemoryBudget> {
     // Each connection has a little beyond the common budgets.
     let own = |bytes: u64| used.connections_max as u64 * bytes;
     let calls = (used.streams as u64 * CALL_BYTES, (STREAMS_MAX as u64 + own(STREAMS_OWN as u64)) * CALL_BYTES);
+    let long_answers = |turns: usize, waits: usize| turns as u64 * LONG_ANSWER_BYTES + waits as u64 * WAITS_BYTES;
+    // One of each connection may wait whatever the others do.
+    let waits_max = LARGE_WAITS_MAX + used.connections_max;
     let rows = [
         ("tail", status.tail_bytes, status.tail_bytes_max),
         ("appends in flight", status.in_flight_bytes, status.in_flight_bytes_max),
         ("appends that wait for room", status.waiting_bytes, status.in_flight_bytes_max),
         // Twice: see `Settings::answers_bytes`.
         ("remembered answers", status.answer_bytes, 2 * status.answer_bytes_max),
+        ("commands in flight", status.command_bytes, status.command_bytes_max),
         ("requests that are not whole", used.undecoded_bytes, UNDECODED_BYTES_MAX + own(UNDECODED_BYTES_OWN)),
         ("responses that are not read", used.unread_bytes, UNREAD_BYTES_MAX + own(UNREAD_BYTES_SMALL)),
+        ("outcomes that are not read", used.outcome_bytes, OUTCOME_BYTES_MAX + own(OUTCOME_BYTES_OWN)),
+        ("long answers", long_answers(used.turns, used.large_waits), long_answers(TURNS_MAX, waits_max)),
         ("windows of connections", windows.0, windows.1),
         ("open calls", calls.0, calls.1),
     ];

@@ -13,11 +13,11 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    blocking, deadline,
+    blocking, deadline, in_turn,
     responses::{Responses, Room, Said},
 };
 use crate::{
-    connections::Connection,
+    connections::{Connection, Unread},
     refusal::{Facts, of_fault, stopping},
 };
 
@@ -51,7 +51,7 @@ pub(super) async fn open(
     let plan = {
         let engine = engine.clone();
         // A start by time is looked up in segments.
-        blocking(move || Plan::of(&engine, request)).await??
+        in_turn(connection.clone(), move || Plan::of(&engine, request)).await?.answer
     };
     let (sender, responses) = Responses::new(RESPONSES_MAX);
     tokio::spawn(async move {
@@ -174,11 +174,7 @@ impl Reading {
             let bytes = bytes_at(&engine, &order, cursor);
             room = Some(connection.room(bytes).await);
         }
-        let Some(packed) = look(engine, order, cursor, until, left).await? else { return Ok(None) };
-        if let Some(room) = &mut room {
-            room.resize(packed.bytes());
-        }
-        Ok(Some((packed, room.map(Arc::new))))
+        look(engine, order, cursor, (until, left), room).await
     }
 
     /// Waits for any partition to have more, and sends a sign of life meanwhile.
@@ -202,28 +198,36 @@ impl Reading {
     }
 }
 
-/// One look into the log; none when nothing is there. What is in memory and quickly packed is so at once, everything
-/// else on a thread that may block.
+/// One look into the log, not behind `until` and for so many records; none when nothing is there. What is in memory and
+/// quickly packed is so at once, everything else on a thread that may block, which has the room for as long as it runs,
+/// also when nobody waits any more.
 pub(super) async fn look(
     engine: Engine,
     order: Arc<Order>,
     cursor: Cursor,
-    until: Offset,
-    left: Option<u64>,
-) -> Result<Option<Packed>, Facts> {
-    let pack = move |order: &Order, chunks: Vec<Chunk>| {
-        (!chunks.is_empty()).then(|| Packer::new(order, cursor, until, left).pack(chunks))
+    (until, left): (Offset, Option<u64>),
+    room: Option<Unread>,
+) -> Result<Option<(Packed, Room)>, Facts> {
+    let pack = move |order: &Order, chunks: Vec<Chunk>, mut room: Option<Unread>| {
+        if chunks.is_empty() {
+            return None;
+        }
+        let packed = Packer::new(order, cursor, until, left).pack(chunks);
+        if let Some(room) = &mut room {
+            room.resize(packed.bytes());
+        }
+        Some((packed, room.map(Arc::new)))
     };
     if !engine.is_in_memory(cursor.lane, cursor.next) {
-        return blocking(move || Ok(pack(&order, read(&engine, &order, cursor)?))).await?;
+        return blocking(move || Ok(pack(&order, read(&engine, &order, cursor)?, room))).await?;
     }
     let chunks = read(&engine, &order, cursor)?;
     let bytes: usize = chunks.iter().map(|chunk| chunk.batch.decoded_bytes as usize).sum();
     let is_copied = bytes <= COPIED_AT_ONCE && pack::stand_as_they_are(&order, until, left, &chunks);
     if is_copied || bytes <= PACKED_AT_ONCE {
-        return Ok(pack(&order, chunks));
+        return Ok(pack(&order, chunks, room));
     }
-    blocking(move || pack(&order, chunks)).await
+    blocking(move || pack(&order, chunks, room)).await
 }
 
 /// How much a look will come to: what is in memory is looked at, of what is not a whole response is expected.

@@ -8,7 +8,7 @@ use tillroll_engine::{
 use tillroll_proto::{raw::topic_service_server::TopicService, reason::key, v1};
 use tonic::{Request, Response, Status};
 
-use super::blocking;
+use super::{connection_of, in_turn};
 use crate::{
     refusal::{Facts, bad_field, of_answer, of_fault, of_refusal, required, unsupported},
     wire,
@@ -132,12 +132,13 @@ impl TopicService for Topics {
         &self,
         request: Request<v1::FindOffsetsRequest>,
     ) -> Result<Response<v1::FindOffsetsResponse>, Status> {
+        let connection = connection_of(&request);
         let request = request.into_inner();
         let start = wire::start(request.at, "at")?;
         let view = self.topic(&request.topic)?;
         let engine = self.engine.clone();
         // A time is looked up in segments, which may block on the disk.
-        let offsets = blocking(move || {
+        let offsets = in_turn(connection, move || {
             let one = |partition| {
                 let lane = Lane { topic: view.id, partition: Partition(partition) };
                 let found = engine.find(lane, start);
@@ -146,8 +147,7 @@ impl TopicService for Topics {
             };
             (0..view.config.partitions).map(one).collect::<Result<Vec<_>, Facts>>()
         });
-        let offsets = offsets.await??;
-        Ok(Response::new(v1::FindOffsetsResponse { offsets }))
+        Ok(offsets.await?.response(|offsets| v1::FindOffsetsResponse { offsets }))
     }
 
     async fn list_segments(

@@ -7,6 +7,7 @@
 
 mod good;
 mod kinds;
+mod requests;
 mod wire;
 
 use std::{
@@ -42,8 +43,15 @@ const SLOW: Duration = Duration::from_millis(20);
 /// One attack at a time: what is measured is not that of another one.
 static ALONE: Mutex<()> = Mutex::const_new(());
 /// What is counted of clients alone: it goes with them.
-const OF_CLIENTS: [&str; 4] =
-    ["requests that are not whole", "responses that are not read", "appends that wait for room", "open calls"];
+const OF_CLIENTS: [&str; 7] = [
+    "requests that are not whole",
+    "responses that are not read",
+    "outcomes that are not read",
+    "long answers",
+    "appends that wait for room",
+    "commands in flight",
+    "open calls",
+];
 
 /// Memory, threads and sockets of a process.
 #[derive(Clone, Copy, Debug)]
@@ -147,7 +155,7 @@ async fn attacked_by(kind: Kind) {
     let _alone = ALONE.lock().await;
     let broker = Broker::start();
     let client = broker.topic("orders", 4).await;
-    kinds::fill(&client).await;
+    requests::fill(broker.address(), &client).await;
     let good = Good::start(&broker).await;
     good.appended(20).await;
     let Done { grown, p99, appends } = attack(&broker, &good, &[kind]).await;
@@ -178,7 +186,7 @@ async fn every_kind_at_the_same_time() {
     let _alone = ALONE.lock().await;
     let broker = Broker::start();
     let client = broker.topic("orders", 4).await;
-    kinds::fill(&client).await;
+    requests::fill(broker.address(), &client).await;
     let good = Good::start(&broker).await;
     good.appended(20).await;
     let Done { grown, p99, appends } = attack(&broker, &good, &Kind::ALL).await;
@@ -196,6 +204,11 @@ async fn requests_that_announce_much_and_send_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_that_lack_their_last_byte() {
     attacked_by(Kind::OneByteShort).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whole_requests_whose_end_is_not_said() {
+    attacked_by(Kind::Unended).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -226,6 +239,16 @@ async fn half_a_request_behind_outcomes_that_are_not_read() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_that_are_not_read() {
     attacked_by(Kind::UnreadAnswers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outcomes_of_wide_appends_that_are_not_read() {
+    attacked_by(Kind::WideOutcomes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_cursor_commits_whose_answers_are_not_read() {
+    attacked_by(Kind::LargeCommits).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

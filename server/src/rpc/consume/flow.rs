@@ -3,7 +3,7 @@
 //! What must stay true: `Assigned` only from the applied row, so that every older epoch is fenced durably; no record of
 //! a partition after its `Revoking` or `Lost`.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use prost::Message as _;
 use tillroll_engine::{
@@ -128,15 +128,11 @@ impl Member {
                 }
             }
         }
-        let looked = read::look(engine, order, cursor, Offset(u64::MAX), None).await;
-        if let Some(room) = &mut room {
-            room.resize(looked.as_ref().map_or(0, |packed| packed.as_ref().map_or(0, read::Packed::bytes)));
-        }
+        let looked = read::look(engine, order, cursor, (Offset(u64::MAX), None), room).await;
         match looked {
             Ok(None) => self.waiting.add(&self.place.engine, lane, lane, cursor.next),
-            Ok(Some(packed)) => {
+            Ok(Some((packed, room))) => {
                 self.waiting.had_records(lane);
-                let room = room.map(Arc::new);
                 for batch in packed.batches {
                     self.send(lane, batch, room.clone());
                 }

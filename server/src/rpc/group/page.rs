@@ -83,7 +83,7 @@ pub(super) fn token(token: &str) -> Result<Option<Lane>, Status> {
     lane.map(Some).ok_or_else(|| bad_field("page_token", "page_token is not from an answer").status())
 }
 
-fn name_of(row: &GroupRow, lane: Lane) -> &str {
+pub(super) fn name_of(row: &GroupRow, lane: Lane) -> &str {
     row.topics.iter().find(|(id, _)| *id == lane.topic).map_or("", |(_, name)| name.as_str())
 }
 

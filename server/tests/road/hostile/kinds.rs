@@ -3,16 +3,21 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tillroll_client::{AssignmentRule, Client, GroupMode, GroupOptions, Position, Record, TopicOptions};
-use tillroll_proto::v1::{self, consume_request::Action, start_position::At};
+use tillroll_proto::v1;
 use tokio::{net::TcpStream, task::JoinHandle};
 
-use super::wire::{Connection, WINDOW, framed, prefix, send};
+use super::{
+    requests::{Asked, LARGE_BYTES, append, append_of},
+    wire::{Connection, WINDOW, framed, prefix, send},
+};
 
-/// Bytes of a large append's records.
-const LARGE_BYTES: usize = 7 << 20;
 /// Calls of one hostile connection.
-const CALLS: usize = 30;
+pub(crate) const CALLS: usize = 30;
+/// Streams of appends to many partitions of one connection, and appends of each.
+const WIDE_STREAMS: usize = 8;
+const WIDE_APPENDS: u64 = 64;
+/// A call that has not begun after this long finds no room.
+const CALL_WITHIN: Duration = Duration::from_millis(100);
 
 /// What they do.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +26,8 @@ pub(crate) enum Kind {
     Announced,
     /// Appends of 8 MiB without the last byte.
     OneByteShort,
+    /// Appends of nearly 8 MiB, whole, whose end is not said.
+    Unended,
     /// Reads of everything, of which nothing is taken.
     Unread,
     /// Sockets without a word, far more of them.
@@ -31,8 +38,12 @@ pub(crate) enum Kind {
     UnreadOutcomes,
     /// The same, and then half a request.
     HalfBehindUnread,
-    /// Calls with one answer that is not taken.
+    /// Calls with one long answer that is not taken: pages of cursors with all that may be kept beside one.
     UnreadAnswers,
+    /// Streams of appends, each to a thousand partitions, whose outcomes are not taken.
+    WideOutcomes,
+    /// Cursor commits of a megabyte whose answers are not taken.
+    LargeCommits,
     /// Reads of everything, of which a byte is taken now and then.
     Trickling,
     /// Members of a group that take nothing, half of them without credit.
@@ -56,15 +67,18 @@ pub(crate) enum Takes {
 
 impl Kind {
     /// All of them.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Announced,
         Self::OneByteShort,
+        Self::Unended,
         Self::Unread,
         Self::Silent,
         Self::Expanding,
         Self::UnreadOutcomes,
         Self::HalfBehindUnread,
         Self::UnreadAnswers,
+        Self::WideOutcomes,
+        Self::LargeCommits,
         Self::Trickling,
         Self::UnreadMembers,
         Self::WholeLarge,
@@ -74,21 +88,28 @@ impl Kind {
 
     /// Of each of its streams: what comes beyond it is not taken.
     fn window(self) -> u32 {
-        if matches!(self, Self::HalfBehindUnread | Self::UnreadAnswers) { 0 } else { WINDOW }
+        match self {
+            Self::HalfBehindUnread | Self::UnreadAnswers | Self::WideOutcomes | Self::LargeCommits => 0,
+            _ => WINDOW,
+        }
     }
 
     pub(crate) fn takes(self) -> Takes {
         match self {
             Self::Announced
             | Self::OneByteShort
+            | Self::Unended
             | Self::Unread
             | Self::Silent
             | Self::Expanding
-            | Self::UnreadAnswers
             | Self::Trickling
             | Self::IdleConnections => Takes::Nothing,
-            Self::IdleCalls | Self::UnreadMembers => Takes::Calls,
-            Self::UnreadOutcomes | Self::HalfBehindUnread | Self::WholeLarge => Takes::Appends,
+            Self::IdleCalls | Self::UnreadMembers | Self::UnreadAnswers => Takes::Calls,
+            Self::UnreadOutcomes
+            | Self::HalfBehindUnread
+            | Self::WholeLarge
+            | Self::WideOutcomes
+            | Self::LargeCommits => Takes::Appends,
         }
     }
 }
@@ -101,23 +122,6 @@ pub(crate) struct Attack {
 impl Drop for Attack {
     fn drop(&mut self) {
         self.clients.iter().for_each(JoinHandle::abort);
-    }
-}
-
-/// Something to read: 16 MiB. A topic whose description is long, and a group to be a member of.
-pub(crate) async fn fill(client: &Client) {
-    let wide = TopicOptions::default().partitions(1_024);
-    client.admin().create_topic("wide", wide).await.expect("a new topic");
-    let options = GroupOptions::new(["orders"], GroupMode::Members(AssignmentRule::Spread), Position::Earliest);
-    client.groups().create("crowd", options).await.expect("a group");
-    let producer = client.producer("orders").build().await.expect("registered");
-    let mut tickets = Vec::new();
-    for number in 0..256 {
-        let record = Record::new(vec![7; 64 << 10]).key(format!("k{number}"));
-        tickets.push(producer.send(record).await.expect("it has room"));
-    }
-    for ticket in tickets {
-        ticket.await.expect("accepted");
     }
 }
 
@@ -145,18 +149,12 @@ pub(crate) async fn attack(kind: Kind, address: &str, count: usize) -> Attack {
 /// As many clients that behave: each appends as much as a request of this kind has, waits for the answer, and goes on.
 /// They take the processor and the disk as far as these go.
 pub(crate) async fn behave(kind: Kind, address: &str, count: usize) -> Attack {
-    const RECORD_BYTES: usize = 64 << 10;
-    let records = match kind {
-        Kind::Expanding => (2 << 20) / RECORD_BYTES,
-        Kind::WholeLarge => LARGE_BYTES / RECORD_BYTES,
-        _ => 1,
-    };
+    let whole = framed(&append_of(kind));
     let mut clients = Vec::new();
     for _ in 0..count {
         let mut connection = Connection::open(address, WINDOW).await;
+        let whole = whole.clone();
         clients.push(tokio::spawn(async move {
-            let record = v1::Record { value: vec![7; RECORD_BYTES].into(), ..v1::Record::default() };
-            let whole = framed(&append(vec![record; records]));
             while let Some((response, mut stream)) = connection.call("LogService/Append").await {
                 send(&mut stream, whole.clone()).await;
                 let _ended = stream.send_data(Bytes::new(), true);
@@ -169,17 +167,6 @@ pub(crate) async fn behave(kind: Kind, address: &str, count: usize) -> Attack {
         }));
     }
     Attack { clients }
-}
-
-fn append(records: Vec<v1::Record>) -> v1::AppendRequest {
-    let records = v1::append_batch::Content::Records(v1::RecordSet { records });
-    let batch = v1::AppendBatch {
-        topic: "orders".into(),
-        partition: Some(0),
-        content: Some(records),
-        ..v1::AppendBatch::default()
-    };
-    v1::AppendRequest { batches: vec![batch], ..v1::AppendRequest::default() }
 }
 
 /// Whatever lives as long as the client does.
@@ -201,6 +188,9 @@ impl Drop for Held {
 
 async fn begin(kind: Kind, number: usize, address: &str, connection: &mut Connection) -> Held {
     let mut held = Held::default();
+    if let Some(asked) = Asked::of(kind, number) {
+        ask(connection, &asked, &mut held).await;
+    }
     match kind {
         Kind::Announced => {
             for _ in 0..CALLS {
@@ -218,31 +208,22 @@ async fn begin(kind: Kind, number: usize, address: &str, connection: &mut Connec
             let _sent = tokio::time::timeout(Duration::from_secs(2), sending).await;
             held.calls.push((response, stream));
         }
-        Kind::Unread => ask(connection, "LogService/Read", &read_all(), &mut held).await,
+        Kind::Unended => {
+            let whole = framed(&append_of(Kind::WholeLarge));
+            for _ in 0..CALLS {
+                let Some((response, mut stream)) = connection.call("LogService/Append").await else { break };
+                // The broker may not take all of it.
+                let _sent = tokio::time::timeout(CALL_WITHIN, send(&mut stream, whole.clone())).await;
+                held.calls.push((response, stream));
+            }
+        }
         Kind::Trickling => {
-            ask(connection, "LogService/Read", &read_all(), &mut held).await;
             held.reading = held.calls.pop().map(|(response, stream)| tokio::spawn(trickle(response, stream)));
-        }
-        Kind::UnreadAnswers => {
-            let get = v1::GetTopicRequest { name: "wide".into() };
-            ask(connection, "TopicService/GetTopic", &get, &mut held).await;
-        }
-        Kind::UnreadMembers => {
-            let join = v1::Join {
-                group: "crowd".into(),
-                member_id: format!("member-{number}"),
-                instance_id: "1".into(),
-                initial_credit_bytes: Some(if number.is_multiple_of(2) { 0 } else { 64 << 20 }),
-                ..v1::Join::default()
-            };
-            let join = v1::ConsumeRequest { action: Some(Action::Join(join)) };
-            ask(connection, "GroupService/Consume", &join, &mut held).await;
         }
         Kind::IdleCalls => {
             for _ in 0..200 {
                 // What is refused is over at once, and its place is free for the next one.
-                let calling =
-                    tokio::time::timeout(Duration::from_millis(100), connection.call("LogService/AppendStream"));
+                let calling = tokio::time::timeout(CALL_WITHIN, connection.call("LogService/AppendStream"));
                 let Ok(Some(call)) = calling.await else { break };
                 held.calls.push(call);
             }
@@ -258,26 +239,21 @@ async fn begin(kind: Kind, number: usize, address: &str, connection: &mut Connec
                 held.connections.extend(Connection::try_open(address, WINDOW).await);
             }
         }
-        Kind::Expanding | Kind::UnreadOutcomes | Kind::HalfBehindUnread | Kind::WholeLarge => {}
+        _ => {}
     }
     held
 }
 
-fn read_all() -> v1::ReadRequest {
-    v1::ReadRequest {
-        topic: "orders".into(),
-        start: Some(v1::StartPosition { at: Some(At::Earliest(true)) }),
-        stop: v1::ReadStop::Follow.into(),
-        max_response_bytes: 8 << 20,
-        ..v1::ReadRequest::default()
-    }
-}
-
 /// Calls that say this and take nothing of what comes.
-async fn ask(connection: &mut Connection, path: &str, request: &impl prost::Message, held: &mut Held) {
-    for _ in 0..CALLS {
-        let Some((response, mut stream)) = connection.call(path).await else { break };
-        send(&mut stream, framed(request)).await;
+async fn ask(connection: &mut Connection, asked: &Asked, held: &mut Held) {
+    for _ in 0..asked.calls {
+        // There may be no more: then it has begun all the same.
+        let calling = tokio::time::timeout(CALL_WITHIN, connection.call(asked.path));
+        let Ok(Some((response, mut stream))) = calling.await else { break };
+        send(&mut stream, asked.request.clone()).await;
+        if asked.ends {
+            let _ended = stream.send_data(Bytes::new(), true);
+        }
         held.calls.push((response, stream));
     }
 }
@@ -344,6 +320,24 @@ async fn go_on(kind: Kind, connection: &mut Connection) {
             send(&mut stream, half.into()).await;
             std::future::pending::<()>().await;
             drop(response);
+        }
+        Kind::WideOutcomes => {
+            let append = append_of(kind);
+            let mut calls = Vec::new();
+            for _ in 0..WIDE_STREAMS {
+                let Some((response, mut stream)) = connection.call("LogService/AppendStream").await else { return };
+                for append_id in 1..=WIDE_APPENDS {
+                    let request = v1::AppendStreamRequest { append_id, append: Some(append.clone()) };
+                    // Where nothing more is taken it goes on with the next one.
+                    let sending = tokio::time::timeout(CALL_WITHIN, send(&mut stream, framed(&request)));
+                    if !sending.await.unwrap_or(false) {
+                        break;
+                    }
+                }
+                calls.push((response, stream));
+            }
+            std::future::pending::<()>().await;
+            drop(calls);
         }
         _ => {}
     }
