@@ -9,6 +9,7 @@ use crate::{
     codec::Codec,
     fields::{FieldReader, FieldWriter},
     id::{Lane, Lsn, Offset, ProducerId, SegmentId, TopicId},
+    limits::ALIGN,
     request::TopicConfig,
 };
 
@@ -287,8 +288,10 @@ impl Row for LaneRow {
     }
 
     fn read(row: &mut FieldReader<'_>) -> Option<Self> {
+        // A segment ends with a whole block: one that did not could not be written on.
+        let ends_whole = |segment: &SegmentRow| segment.bytes.is_multiple_of(ALIGN as u64);
         let segment = |row: &mut FieldReader<'_>| {
-            Some(SegmentRow {
+            let read = SegmentRow {
                 id: SegmentId(row.number()?),
                 base: Offset(row.number()?),
                 end: Offset(row.number()?),
@@ -299,7 +302,8 @@ impl Row for LaneRow {
                 last_crc: row.word()?,
                 first_time_us: row.time()?,
                 last_time_us: row.time()?,
-            })
+            };
+            Some(read).filter(ends_whole)
         };
         Some(Self {
             lane: row.lane()?,
