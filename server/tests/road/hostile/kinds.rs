@@ -14,8 +14,8 @@ use super::{
 /// Calls of one hostile connection.
 pub(crate) const CALLS: usize = 30;
 /// Streams of appends to many partitions of one connection, and appends of each.
-const WIDE_STREAMS: usize = 8;
-const WIDE_APPENDS: u64 = 64;
+const WIDE_STREAMS: usize = 4;
+const WIDE_APPENDS: u64 = 32;
 /// A call that has not begun after this long finds no room.
 const CALL_WITHIN: Duration = Duration::from_millis(100);
 
@@ -40,7 +40,7 @@ pub(crate) enum Kind {
     HalfBehindUnread,
     /// Calls with one long answer that is not taken: pages of cursors with all that may be kept beside one.
     UnreadAnswers,
-    /// Streams of appends, each to a thousand partitions, whose outcomes are not taken.
+    /// Streams of appends, each to hundreds of partitions, whose outcomes are not taken.
     WideOutcomes,
     /// Cursor commits of a megabyte whose answers are not taken.
     LargeCommits,

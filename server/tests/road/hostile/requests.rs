@@ -119,9 +119,9 @@ pub(crate) fn append_of(kind: Kind) -> v1::AppendRequest {
     const RECORD_BYTES: usize = 64 << 10;
     let records = match kind {
         Kind::WideOutcomes => {
-            // A record to each partition, in few bytes; the broker divides them.
+            // Each record to another partition, in few bytes; the broker divides them.
             let key = |key: u32| Some(key.to_le_bytes().to_vec().into());
-            let records = (0..4_096).map(|number| v1::Record { key: key(number), ..v1::Record::default() });
+            let records = (0..256).map(|number| v1::Record { key: key(number), ..v1::Record::default() });
             let mut append = append(records.collect());
             (append.batches[0].topic, append.batches[0].partition) = ("wide".into(), None);
             return append;
