@@ -402,13 +402,16 @@ mod tests {
             first_time_us: 1,
             last_time_us: 2,
         };
-        check(&LaneRow {
+        let row = LaneRow {
             lane,
             head: Offset(0),
             end: Offset(103),
             last_time_us: 11,
             flushed: Offset(50),
             segments: vec![segment],
-        });
+        };
+        check(&row);
+        let cut = LaneRow { segments: vec![SegmentRow { bytes: 8_192 + 512, ..segment }], ..row };
+        assert_eq!(LaneRow::decode(&cut.encode()), None, "it ends within a block");
     }
 }
